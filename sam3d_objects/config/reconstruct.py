@@ -1,0 +1,56 @@
+"""Options of sampling, reconstruction and evaluation."""
+
+from dataclasses import dataclass
+
+from .option import check_options, option
+
+SYSTEMS = ("base", "adapted", "merged", "extrusion", "mean_shape")
+
+
+@dataclass(frozen=True)
+class ReconstructOptions:
+    """How a mesh is drawn from the model. What is `None` is taken from the adapter's inference contract."""
+
+    base: str = option("tiny", "the base model that the adapter was trained on: tiny (built in) or a folder")
+    samples: int | None = option(None, "samples that are averaged (K)", minimum=1)
+    steps: int | None = option(None, "steps of the sampler", minimum=1)
+    guidance: float | None = option(None, "strength of classifier-free guidance", minimum=0.0)
+    threshold: float | None = option(
+        None, "share of samples that makes a voxel solid", minimum=0.01, maximum=0.99
+    )
+    fit: bool | None = option(None, "move and scale the mesh so that its cut agrees with the given mask")
+    device: str = option("auto", "auto | cpu | cuda | cuda:N")
+    seed: int = option(0, "seed of the samples", minimum=0)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What is judged, on which patients. What is `None` is taken from the adapter's inference contract."""
+
+    base: str = option("tiny", "the base model that the adapter was trained on: tiny (built in) or a folder")
+    systems: str = option(",".join(SYSTEMS), "what is judged, separated by commas")
+    split: str = option("test", "the patients that are judged", choices=("test", "val", "train"))
+    organs: str = option("", "structures, separated by commas; empty: all of the data set")
+    samples: int | None = option(None, "samples that are averaged (K)", minimum=1)
+    steps: int | None = option(None, "steps of the sampler", minimum=1)
+    guidance: float | None = option(None, "strength of classifier-free guidance", minimum=0.0)
+    threshold: float | None = option(
+        None, "share of samples that makes a voxel solid", minimum=0.01, maximum=0.99
+    )
+    fit: bool | None = option(None, "move and scale the mesh so that its cut agrees with the given mask")
+    device: str = option("auto", "auto | cpu | cuda | cuda:N")
+    seed: int = option(0, "seed of the random slices and of the samples", minimum=0)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        unknown = sorted(set(self.system_names) - set(SYSTEMS))
+        if unknown or not self.system_names:
+            raise ValueError(f"EvaluateOptions.systems knows {', '.join(SYSTEMS)}; got {self.systems!r}")
+
+    @property
+    def system_names(self) -> tuple[str, ...]:
+        """The systems, in the order given."""
+        return tuple(name.strip() for name in self.systems.split(",") if name.strip())

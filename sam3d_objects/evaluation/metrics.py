@@ -1,0 +1,206 @@
+"""Metrics: pure functions of one comparison, whose distances were computed once. Lengths are patient
+millimetres.
+
+Overlaps count voxels of the truth's grid. HD95, ASSD and surface Dice weigh the surface elements of the two
+masks by area (see surface_elements.py); Chamfer is taken between area-uniform points on the two meshes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from sam3d_objects.arrays import FloatArray
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many elements (voxels, or pixels of a slice) two masks have, and how many they share."""
+
+    shared: int
+    prediction: int
+    truth: int
+
+    @property
+    def dice(self) -> float:
+        """2 shared / (prediction + truth): 0 when one is empty, NaN when both are."""
+        total = self.prediction + self.truth
+        return 2 * self.shared / total if total else float("nan")
+
+    @property
+    def iou(self) -> float:
+        """shared / union: 0 when one is empty, NaN when both are."""
+        union = self.prediction + self.truth - self.shared
+        return self.shared / union if union else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceDistances:
+    """Distances of one surface's elements to the other surface.
+
+    Args:
+        distances_mm: (S,) float64; infinite when the other surface is empty.
+        areas_mm2: (S,) float64, the area that each element stands for.
+    """
+
+    distances_mm: FloatArray
+    areas_mm2: FloatArray
+
+    def percentile_mm(self, percent: float) -> float:
+        """The smallest distance within which `percent` of the area lies; infinity for a surface without
+        area.
+        """
+        if not len(self.distances_mm):
+            return float("inf")
+        order = np.argsort(self.distances_mm)
+        reached = np.cumsum(self.areas_mm2[order])
+        index = np.searchsorted(reached, percent / 100 * reached[-1])
+        return float(self.distances_mm[order][min(int(index), len(order) - 1)])
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Everything that the metrics are derived from: one prediction beside one truth.
+
+    Args:
+        volume: voxels of the truth's grid.
+        voxel_volume_ml: volume of one voxel.
+        prediction_surface: from the predicted mask's surface to the true one.
+        truth_surface: from the true mask's surface to the predicted one.
+        prediction_points_mm: (N,) float64, from points on the predicted mesh to the nearest points on the
+            true mesh; empty when masks were compared without meshes.
+        truth_points_mm: (N,) float64, the other way.
+        cut: pixels of the given slice: the mesh's cut beside the mask that was given; None without a slice.
+    """
+
+    volume: Overlap
+    voxel_volume_ml: float
+    prediction_surface: SurfaceDistances
+    truth_surface: SurfaceDistances
+    prediction_points_mm: FloatArray
+    truth_points_mm: FloatArray
+    cut: Overlap | None
+
+
+def _both_empty(comparison: Comparison) -> bool:
+    return comparison.volume.prediction == 0 and comparison.volume.truth == 0
+
+
+def dice(comparison: Comparison) -> float:
+    """Volumetric Dice in [0, 1]. One mask empty: 0; both: NaN."""
+    return comparison.volume.dice
+
+
+def iou(comparison: Comparison) -> float:
+    """Volumetric intersection over union in [0, 1]. One mask empty: 0; both: NaN."""
+    return comparison.volume.iou
+
+
+def hausdorff_mm(comparison: Comparison, percent: float = 95.0) -> float:
+    """The larger of the two directed area-weighted distance percentiles, mm. One mask empty: infinity; both:
+    NaN.
+    """
+    if _both_empty(comparison):
+        return float("nan")
+    return max(
+        comparison.prediction_surface.percentile_mm(percent), comparison.truth_surface.percentile_mm(percent)
+    )
+
+
+def assd_mm(comparison: Comparison) -> float:
+    """Average symmetric surface distance, mm: the mean over the area of both surfaces together.
+
+    One mask empty: infinity; both: NaN.
+    """
+    if _both_empty(comparison):
+        return float("nan")
+    pair = (comparison.prediction_surface, comparison.truth_surface)
+    area = sum(float(side.areas_mm2.sum()) for side in pair)
+    return sum(float(side.distances_mm @ side.areas_mm2) for side in pair) / area
+
+
+def surface_dice(comparison: Comparison, tolerance_mm: float) -> float:
+    """Share of the area of both surfaces that lies within `tolerance_mm` of the other one.
+
+    One mask empty: 0; both: NaN.
+    """
+    if _both_empty(comparison):
+        return float("nan")
+    pair = (comparison.prediction_surface, comparison.truth_surface)
+    area = sum(float(side.areas_mm2.sum()) for side in pair)
+    return sum(float(side.areas_mm2[side.distances_mm <= tolerance_mm].sum()) for side in pair) / area
+
+
+def chamfer_mm(comparison: Comparison) -> float:
+    """Symmetric Chamfer distance, mm: the average of the two directed means, not squared.
+
+    Points on one and the same surface are about half the spacing of the samples apart, so a perfect
+    prediction scores 0.5 sqrt(area / samples) and not 0. NaN when masks were compared without meshes.
+    """
+    if not len(comparison.prediction_points_mm):
+        return float("nan")
+    return float(comparison.prediction_points_mm.mean() + comparison.truth_points_mm.mean()) / 2
+
+
+def volume_error_ml(comparison: Comparison) -> float:
+    """Predicted minus true volume, ml (signed)."""
+    return (comparison.volume.prediction - comparison.volume.truth) * comparison.voxel_volume_ml
+
+
+def volume_error_percent(comparison: Comparison) -> float:
+    """Size of the volume error, percent of the true volume. Truth empty: infinity; both empty: NaN."""
+    if comparison.volume.truth == 0:
+        return float("nan") if comparison.volume.prediction == 0 else float("inf")
+    return 100 * abs(comparison.volume.prediction - comparison.volume.truth) / comparison.volume.truth
+
+
+def slice_dice(comparison: Comparison) -> float:
+    """Dice of the mesh's cut through the given slice with the mask that was given; NaN without a slice."""
+    return comparison.cut.dice if comparison.cut is not None else float("nan")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of the table.
+
+    Args:
+        of: the function.
+        title: heading for people.
+        kind: `overlap` (0..1, more is better), `distance` (mm, less is better) or `percent` (less is better).
+    """
+
+    of: Callable[[Comparison], float]
+    title: str
+    kind: str
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger number is a better one."""
+        return self.kind == "overlap"
+
+    def worst(self, diagonal_mm: float) -> float:
+        """What a failed case scores: overlap 0, volume error 100 %, distance = the diagonal of the scan's
+        grid.
+        """
+        return {"overlap": 0.0, "percent": 100.0, "distance": diagonal_mm}[self.kind]
+
+    def capped(self, value: float, diagonal_mm: float) -> float:
+        """`value`, but never worse than a failed case."""
+        bound = self.worst(diagonal_mm)
+        return max(value, bound) if self.higher_is_better else min(value, bound)
+
+
+METRICS: MappingProxyType[str, Metric] = MappingProxyType(
+    {
+        "dice": Metric(dice, "Dice", "overlap"),
+        "iou": Metric(iou, "IoU", "overlap"),
+        "hd95_mm": Metric(hausdorff_mm, "HD95 (mm)", "distance"),
+        "assd_mm": Metric(assd_mm, "ASSD (mm)", "distance"),
+        "chamfer_mm": Metric(chamfer_mm, "Chamfer (mm)", "distance"),
+        "surface_dice_1mm": Metric(lambda c: surface_dice(c, 1.0), "Surface Dice 1 mm", "overlap"),
+        "surface_dice_2mm": Metric(lambda c: surface_dice(c, 2.0), "Surface Dice 2 mm", "overlap"),
+        "volume_error_percent": Metric(volume_error_percent, "Volume error (%)", "percent"),
+        "slice_dice": Metric(slice_dice, "Slice Dice", "overlap"),
+    }
+)

@@ -1,0 +1,29 @@
+"""Meshes: surfaces from masks, frames (the one place that scales), voxels, distances, samples, files."""
+
+from sam3d_objects.mesh.export import export_mesh, import_mesh
+from sam3d_objects.mesh.frame import RAS_TO_LPS, ObjectFrame, SliceCamera, pointmap
+from sam3d_objects.mesh.mesh import Mesh
+from sam3d_objects.mesh.sampling import sample_surface
+from sam3d_objects.mesh.sdf import contains, signed_distance, surface_distance
+from sam3d_objects.mesh.surface import surface_from_field, surface_from_mask
+from sam3d_objects.mesh.voxelise import inside, object_grid_affine, solid_fraction, surface_voxels
+
+__all__ = [
+    "RAS_TO_LPS",
+    "Mesh",
+    "ObjectFrame",
+    "SliceCamera",
+    "contains",
+    "export_mesh",
+    "import_mesh",
+    "inside",
+    "object_grid_affine",
+    "pointmap",
+    "sample_surface",
+    "signed_distance",
+    "solid_fraction",
+    "surface_distance",
+    "surface_from_field",
+    "surface_from_mask",
+    "surface_voxels",
+]

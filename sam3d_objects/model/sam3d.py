@@ -1,0 +1,140 @@
+"""The model as the rest of the package sees it: condition, structure flow, structure VAE.
+
+Letters: B batch, R occupancy side, S image side, T condition tokens, C condition channels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sam3d_objects.arrays import BoolArray, FloatArray
+from sam3d_objects.model import preprocess, sampler
+from sam3d_objects.model.condition.fuser import EmbedderFuser
+from sam3d_objects.model.pose import Pose, pose_from_tokens, pose_tokens
+from sam3d_objects.model.preprocess import PointmapStatistics
+from sam3d_objects.model.sampler import Latents
+from sam3d_objects.model.structure.flow import SHAPE, StructureFlow
+from sam3d_objects.model.structure.patches import patchify, unpatchify
+from sam3d_objects.model.structure.settings import StructureSettings
+from sam3d_objects.model.structure.vae import StructureDecoder, StructureEncoder
+
+PLANE_CUE_SHARE = 0.3
+
+
+class ConditionInputs(NamedTuple):
+    """One slice, prepared: the embedder's inputs, each (c, S, S), and the pointmap's statistics in mm."""
+
+    tensors: dict[str, Tensor]
+    scene: PointmapStatistics
+
+
+class SAM3DObjects(nn.Module):
+    """SAM 3D Objects, its structure half.
+
+    Args:
+        condition_embedder, structure_flow, structure_encoder, structure_decoder: the networks.
+        settings: what the numbers mean.
+        name: where the weights came from ('tiny' or a folder).
+        fingerprint: SHA-256 of the base weights; an adapter remembers it.
+    """
+
+    def __init__(
+        self,
+        condition_embedder: EmbedderFuser,
+        structure_flow: StructureFlow,
+        structure_encoder: StructureEncoder,
+        structure_decoder: StructureDecoder,
+        settings: StructureSettings,
+        name: str,
+        fingerprint: str = "",
+    ) -> None:
+        super().__init__()
+        self.condition_embedder = condition_embedder
+        self.structure_flow = structure_flow
+        self.structure_encoder = structure_encoder
+        self.structure_decoder = structure_decoder
+        self.settings, self.name, self.fingerprint = settings, name, fingerprint
+
+    @property
+    def device(self) -> torch.device:
+        """Where the flow's weights are."""
+        return next(self.structure_flow.parameters()).device
+
+    def condition_inputs(
+        self, image01: FloatArray, mask: BoolArray, pointmap: FloatArray, plane_normal: FloatArray
+    ) -> ConditionInputs:
+        """Prepare one slice for the condition embedder.
+
+        Args:
+            image01: (Y, X) in [0, 1]; mask: (Y, X); pointmap: (Y, X, 3) in the slice camera, mm, NaN outside the scan.
+            plane_normal: (3,) the slice's through-plane direction in patient axes, for the plane cue.
+        """
+        grey = torch.from_numpy(np.ascontiguousarray(image01, dtype=np.float32))
+        image = grey.expand(3, -1, -1)
+        if self.settings.plane_cue == "colour":
+            colour = torch.from_numpy(np.abs(plane_normal).astype(np.float32))
+            image = (1 - PLANE_CUE_SHARE) * image + PLANE_CUE_SHARE * colour[:, None, None]
+        mask_tensor = torch.from_numpy(np.ascontiguousarray(mask)).float()[None]
+        points = torch.from_numpy(np.ascontiguousarray(pointmap, dtype=np.float32)).permute(2, 0, 1)
+        tensors, scene = preprocess.condition_inputs(image, mask_tensor, points, self.settings.image_size)
+        assert scene is not None
+        return ConditionInputs(tensors, scene)
+
+    def embed(self, inputs: dict[str, Tensor], drop_pointmap: bool = False) -> Tensor:
+        """Embed a batch of inputs, each (B, c, S, S), as condition tokens (B, T, C)."""
+        dropped = frozenset({"pointmap", "rgb_pointmap"}) if drop_pointmap else None
+        return self.condition_embedder(inputs, force_drop=dropped)
+
+    def encode_structure(self, occupancy: Tensor) -> Tensor:
+        """Encode occupancy (B, 1, R, R, R) in [0, 1] as shape tokens: the posterior's mean, not normalised."""
+        mean, _ = self.structure_encoder(occupancy)
+        return patchify(mean.float(), self.settings.patch)
+
+    def decode_structure(self, tokens: Tensor) -> Tensor:
+        """Decode shape tokens to occupancy logits (B, 1, R, R, R)."""
+        return self.structure_decoder(unpatchify(tokens, self.settings.patch)).float()
+
+    def pose_tokens(self, pose: Pose, scene: PointmapStatistics) -> Latents:
+        """Encode a pose (mm, slice camera) as latents (1, c)."""
+        tokens = pose_tokens(pose, scene)
+        for name, mean in self.settings.pose_mean.items():
+            tokens[name] = (tokens[name] - torch.tensor(mean)) / torch.tensor(self.settings.pose_std[name])
+        return tokens
+
+    def pose_from_tokens(self, latents: Latents, scene: PointmapStatistics) -> Pose:
+        """Decode one sample's pose latents (1, c) to a pose in the slice camera, mm."""
+        plain = dict(latents)
+        for name, mean in self.settings.pose_mean.items():
+            std = torch.tensor(self.settings.pose_std[name], dtype=plain[name].dtype)
+            plain[name] = plain[name] * std + torch.tensor(mean, dtype=plain[name].dtype)
+        return pose_from_tokens(plain, scene)
+
+    def latent_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of a batch of the flow's latents."""
+        widths = self.structure_flow.latent_widths
+        tokens = {name: self.settings.token_count if name == SHAPE else 1 for name in widths}
+        return {name: (batch, tokens[name], width) for name, width in widths.items()}
+
+    @torch.no_grad()
+    def sample_structure(
+        self,
+        condition: Tensor,
+        generator: torch.Generator | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        rescale: float | None = None,
+    ) -> Latents:
+        """Draw latents for condition tokens (B, T, C); the settings' sampling constants where none are given."""
+        settings = self.settings
+        noise = sampler.draw_noise(self.latent_shapes(condition.shape[0]), generator)
+        return sampler.euler(
+            self.structure_flow,
+            {name: value.to(condition) for name, value in noise.items()},
+            condition,
+            steps or settings.steps,
+            settings.rescale if rescale is None else rescale,
+            settings.guidance if guidance is None else guidance,
+            d=0.0 if self.structure_flow.d_embedder is not None else None,
+        )

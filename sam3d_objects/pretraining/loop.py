@@ -1,0 +1,117 @@
+"""A plain training loop with exponential averaging and checkpoints, for making base weights from nothing.
+
+Fine-tuning has its own loop (`training/trainer.py`); this one knows neither patients nor adapters.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sam3d_objects.files import atomic_path
+
+LossFunction = Callable[[int], tuple[Tensor, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: in all, resumed ones included; the cosine ends there.
+        learning_rate: peak, after `warmup_steps`; `final_share` of it is left at the end.
+        save_every_s: seconds between checkpoints.
+        stop_after_s: stop, saved and resumable, after so many seconds of this run; None for no bound.
+    """
+
+    steps: int
+    learning_rate: float
+    warmup_steps: int = 200
+    final_share: float = 0.02
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    save_every_s: float = 120.0
+    report_every: int = 100
+    stop_after_s: float | None = None
+
+
+def learning_rate_at(step: int, options: LoopOptions) -> float:
+    """Linear warm-up, then a cosine down to the final share."""
+    if step < options.warmup_steps:
+        return options.learning_rate * (step + 1) / options.warmup_steps
+    progress = min(1.0, (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps))
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    return options.learning_rate * (options.final_share + (1 - options.final_share) * cosine)
+
+
+def averaged_state(checkpoint: Path) -> dict[str, Tensor]:
+    """Read the averaged weights of a checkpoint."""
+    state: dict[str, Tensor] = torch.load(checkpoint, weights_only=True, map_location="cpu")["ema"]
+    return state
+
+
+def run(module: nn.Module, loss_of: LossFunction, options: LoopOptions, checkpoint: Path, name: str) -> bool:
+    """Train `module` until `options.steps`, resuming from `checkpoint`; return whether the end was reached.
+
+    Args:
+        loss_of: step -> (loss, figures to report); all its randomness must come from the step, so that a resumed
+            run goes on as if it had never stopped.
+
+    Raises:
+        FloatingPointError: a loss is not finite.
+    """
+    optimiser = torch.optim.AdamW(
+        module.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, betas=(0.9, 0.98)
+    )
+    ema = {key: value.detach().clone() for key, value in module.state_dict().items()}
+    step = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        module.load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
+        ema, step = {k: v.to(ema[k]) for k, v in saved["ema"].items()}, saved["step"]
+
+    def save() -> None:
+        with atomic_path(checkpoint) as temporary:
+            torch.save(
+                {"model": module.state_dict(), "optimiser": optimiser.state_dict(), "ema": ema, "step": step}, temporary
+            )
+
+    began = saved_at = time.monotonic()
+    first, sums = step, {}
+    module.train()
+    while step < options.steps:
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate_at(step, options)
+        loss, figures = loss_of(step)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"{name}: the loss of step {step} is {float(loss)}")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), options.clip_norm)
+        optimiser.step()
+        step += 1
+        decay = min(options.ema_decay, (1 + step) / (10 + step))
+        for key, value in module.state_dict().items():
+            ema[key].lerp_(value.to(ema[key]), 1 - decay)
+        for key, figure in figures.items():
+            sums[key] = sums.get(key, 0.0) + figure
+        now = time.monotonic()
+        if step % options.report_every == 0 or step == options.steps:
+            count = (step - first - 1) % options.report_every + 1
+            means = "  ".join(f"{key} {total / count:.4f}" for key, total in sums.items())
+            left_min = (now - began) / (step - first) * (options.steps - step) / 60
+            print(f"{name} {step}/{options.steps}  {means}  {left_min:.0f} min left", flush=True)
+            sums = {}
+        if now - saved_at > options.save_every_s:
+            save()
+            saved_at = now
+        if options.stop_after_s is not None and now - began > options.stop_after_s:
+            break
+    save()
+    return step >= options.steps

@@ -1,0 +1,55 @@
+"""Fabric with the precision that a device can do."""
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision, Precision
+
+
+class MixedPrecisionKeepsInputs(MixedPrecision):
+    """Mixed precision whose inputs stay float32.
+
+    Fabric's own rounds every input to bf16 before the forward pass. That would round the time (0 to 1000, to
+    steps of 4) and the noised latents, so that the network would be told another time than the one the loss
+    was made with.
+    """
+
+    def convert_input(self, data: object) -> object:
+        """Return the inputs as they are; autocast casts where an operation wants it."""
+        return data
+
+
+def make_fabric(device: str, precision: str) -> tuple[Fabric, str]:
+    """Return a launched single-process Fabric and the precision that it uses: 32, bf16 or 16.
+
+    Raises:
+        ValueError: the device is not there, or cannot do the precision.
+    """
+    kind, index = resolve_device(device)
+    if precision == "auto":
+        half = "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "16"
+        precision = half if kind == "cuda" else "32"
+    if precision == "16" and kind != "cuda":
+        raise ValueError(f"precision 16 needs a CUDA GPU, the device is {kind}: use bf16 or 32")
+    plugin = Precision()
+    if precision != "32":
+        plugin = MixedPrecisionKeepsInputs("bf16-mixed" if precision == "bf16" else "16-mixed", kind)
+    fabric = Fabric(accelerator=kind, devices=1 if kind == "cpu" else [index], plugins=plugin)
+    fabric.launch()
+    return fabric, precision
+
+
+def resolve_device(device: str) -> tuple[str, int]:
+    """Return (`cpu`, `cuda` or `mps`, index) for a name that a person gave; `auto` is the best there is.
+
+    Raises:
+        ValueError: the device is unknown, or this machine or this torch has none.
+    """
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    present = [name for name, count in counts.items() if count]
+    if device == "auto":
+        return present[0], 0
+    kind, _, index = device.partition(":")
+    number = int(index) if index.isdecimal() else (0 if not index else -1)
+    if not 0 <= number < counts.get(kind, 0):
+        raise ValueError(f"device {device!r} is not here; this torch offers: auto, {', '.join(present)}")
+    return kind, number

@@ -1,0 +1,1 @@
+"""What can be trained: one small object for each stage."""

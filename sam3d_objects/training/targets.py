@@ -1,0 +1,134 @@
+"""Targets of the structure stage: what the frozen encoder makes of an organ, and how much of it the decoder
+gives back.
+
+Letters: R grid side, T shape tokens, C their channels.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sam3d_objects.files import atomic_path
+from sam3d_objects.mesh import Mesh, object_grid_affine, solid_fraction, surface_voxels
+from sam3d_objects.model import SAM3DObjects
+from sam3d_objects.model.weights import fingerprint
+
+# 3^3 points a voxel: a share of each voxel in 27 steps, as the tiny model's encoder was pretrained on.
+SOLID_SUPERSAMPLE = 3
+
+
+@dataclass(frozen=True)
+class StructureTarget:
+    """What the flow shall learn for one shape.
+
+    Attributes:
+        tokens: (T, C) float32, the posterior mean, not normalised.
+        iou: overlap of the shape's occupancy with what the frozen decoder makes of the tokens, in [0, 1].
+    """
+
+    tokens: Tensor
+    iou: float
+
+
+def occupancy_grid(mesh_object: Mesh, resolution: int, occupancy: str) -> npt.NDArray[np.float32]:
+    """Return the occupancy (R, R, R) in [0, 1] that a structure encoder of this kind takes.
+
+    Args:
+        mesh_object: closed, in object coordinates.
+        occupancy: `solid`, the share of each voxel inside the mesh; `surface`, 1 where the surface touches a
+            voxel.
+    """
+    shape = (resolution, resolution, resolution)
+    if occupancy == "solid":
+        return solid_fraction(mesh_object, object_grid_affine(resolution), shape, SOLID_SUPERSAMPLE)
+    grid = np.zeros(shape, dtype=np.float32)
+    grid[tuple(surface_voxels(mesh_object, resolution).T)] = 1.0
+    return grid
+
+
+def occupancy_iou(logits: Tensor, occupancy: Tensor) -> float:
+    """Return |A and B| / |A or B| of logits > 0 and occupancy > 0.5; 1 where both are empty."""
+    decoded, given = logits > 0, occupancy > 0.5
+    union = int((decoded | given).sum())
+    return int((decoded & given).sum()) / union if union else 1.0
+
+
+class StructureTargets:
+    """Makes structure targets once and keeps them in a folder, keyed by the SHA-256 of all that made them.
+
+    Args:
+        model: its encoder and decoder are used, frozen, in float32.
+        folder: where targets are kept; files of other models and shapes may lie beside them.
+    """
+
+    def __init__(self, model: SAM3DObjects, folder: Path) -> None:
+        self.model, self.folder = model, folder
+        settings = model.settings
+        maker = f"{settings} {SOLID_SUPERSAMPLE} {fingerprint(model.structure_encoder)} "
+        self._maker = (maker + fingerprint(model.structure_decoder)).encode()
+
+    def key(self, mesh_object: Mesh) -> str:
+        """Return the key of a shape's target: 64 hex digits."""
+        digest = hashlib.sha256(self._maker)
+        for array in (mesh_object.vertices, mesh_object.faces):
+            digest.update(str(array.shape).encode() + array.tobytes())
+        return digest.hexdigest()
+
+    def target(self, mesh_object: Mesh) -> StructureTarget:
+        """Return the target of a closed shape in object coordinates, from the folder if it is there."""
+        path = self.folder / f"{self.key(mesh_object)}.safetensors"
+        found = _read(path)
+        if found is None:
+            found = self._make(mesh_object)
+            with atomic_path(path) as temporary:
+                save_file({"tokens": found.tokens}, temporary, metadata={"iou": repr(found.iou)})
+        return found
+
+    @torch.no_grad()
+    def _make(self, mesh_object: Mesh) -> StructureTarget:
+        settings = self.model.settings
+        grid = occupancy_grid(mesh_object, settings.resolution, settings.occupancy)
+        occupancy = torch.from_numpy(grid)[None, None].to(self.model.device)
+        tokens = self.model.encode_structure(occupancy).float()
+        iou = occupancy_iou(self.model.decode_structure(tokens), occupancy)
+        return StructureTarget(tokens[0].cpu().contiguous(), iou)
+
+
+def _read(path: Path) -> StructureTarget | None:
+    """Return a kept target; None where there is none, or where the file is damaged and must be made again."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            return StructureTarget(file.get_tensor("tokens").clone(), float(file.metadata()["iou"]))
+    except SafetensorError:
+        return None
+
+
+def check_targets(ious: Iterable[tuple[str, float]], bar: float) -> None:
+    """Refuse targets whose encode -> decode overlap is under the bar.
+
+    Args:
+        ious: (name of the shape, IoU) pairs.
+        bar: the least IoU; 0 accepts all.
+
+    Raises:
+        ValueError: some are under the bar; the message names them, worst first, and says what can be done.
+    """
+    poor = sorted((iou, name) for name, iou in ious if iou < bar)
+    if not poor:
+        return
+    listed = ", ".join(f"{name} ({iou:.2f})" for iou, name in poor[:20])
+    more = f" and {len(poor) - 20} more" if len(poor) > 20 else ""
+    raise ValueError(
+        f"{len(poor)} shapes have an encode -> decode IoU under {bar:.2f}: {listed}{more}. "
+        "Leave these cases out, use a base with a finer grid, or lower the bar (target_iou_bar)"
+    )

@@ -93,9 +93,7 @@ def _scores(metrics: Mapping[str, Any]) -> str:
     organs = {name: value for name, value in metrics.items() if isinstance(value, Mapping)}
     if organs:
         names = list(dict.fromkeys(metric for value in organs.values() for metric in value))
-        text.append(
-            _table(("organ", *names), [(organ, *map(value.get, names)) for organ, value in organs.items()])
-        )
+        text.append(_table(("organ", *names), [(organ, *map(value.get, names)) for organ, value in organs.items()]))
     return "\n\n".join(text)
 
 

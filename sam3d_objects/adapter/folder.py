@@ -45,9 +45,7 @@ from sam3d_objects.model.lora import (
 )
 
 
-def save_adapter(
-    folder: str | os.PathLike[str], model: nn.Module, config: LoRAConfig, meta: AdapterMeta
-) -> None:
+def save_adapter(folder: str | os.PathLike[str], model: nn.Module, config: LoRAConfig, meta: AdapterMeta) -> None:
     """Write the adapter of a model as a folder, replacing an older adapter there.
 
     Args:
@@ -80,7 +78,7 @@ def save_adapter(
         (temporary / CARD).write_text(card, encoding="utf-8")
         digest = sha256_file(temporary / TENSORS)
         record = AdapterRecord(meta, config, layers, trained, counts, digest)
-        write_json(temporary / RECORD, record.to_dict())
+        write_json(temporary / RECORD, record.to_dict())  # Last: without it the folder is no adapter.
 
 
 def load_adapter(
@@ -112,9 +110,7 @@ def load_adapter(
     """
     record = read_adapter(folder)
     if has_lora(model):
-        raise ValueError(
-            f"{folder} was not loaded: the model has adapters already, load it into a fresh base"
-        )
+        raise ValueError(f"{folder} was not loaded: the model has adapters already, load it into a fresh base")
     _check_base(folder, model, record.meta, base_fingerprint)
     file = Path(folder) / TENSORS
     state = _read_tensors(file)
@@ -148,9 +144,7 @@ def _serialised(state: Mapping[str, Tensor]) -> bytes:
     return save(tensors, metadata={"format": "pt"})
 
 
-def _check_base(
-    folder: str | os.PathLike[str], model: nn.Module, meta: AdapterMeta, fingerprint: str | None
-) -> None:
+def _check_base(folder: str | os.PathLike[str], model: nn.Module, meta: AdapterMeta, fingerprint: str | None) -> None:
     came = fingerprint or getattr(model, "fingerprint", None)
     if not isinstance(came, str):
         raise ValueError(f"{folder} was not loaded: the model has no fingerprint, give base_fingerprint")

@@ -62,8 +62,7 @@ class InferenceContract:
         ranges = {
             "margin_mm": self.margin_mm >= 0,
             "window_hu": len(self.window_hu) == 2 and self.window_hu[0] < self.window_hu[1],
-            "percentiles": len(self.percentiles) == 2
-            and 0 <= self.percentiles[0] < self.percentiles[1] <= 100,
+            "percentiles": len(self.percentiles) == 2 and 0 <= self.percentiles[0] < self.percentiles[1] <= 100,
             "planes": len(self.planes) > 0,
             "steps": self.steps >= 1,
             "guidance": self.guidance >= 0,
@@ -108,9 +107,9 @@ class AdapterMeta:
             if not getattr(self, name):
                 raise ValueError(f"an adapter's {name} can't be empty")
         for name, value in self.metrics.items():
-            for metric, number in value.items() if isinstance(value, Mapping) else [("", value)]:
+            for number in value.values() if isinstance(value, Mapping) else [value]:
                 if number is not None and not math.isfinite(number):
-                    raise ValueError(f"metric {name} {metric} is {number}: give None where there is no value")
+                    raise ValueError(f"metric {name} holds {number}: give None where there is no value")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON values; `from_dict` is the way back."""
@@ -131,11 +130,7 @@ def _build(kind: type[_Record], record: Mapping[str, Any], where: str) -> _Recor
     for key in record:
         if key not in names:
             raise ValueError(f"{where} has the unknown key {key!r}.{nearest(key, names)}")
-    needed = [
-        f.name
-        for f in fields
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
+    needed = [f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
     missing = [name for name in needed if name not in record]
     if missing:
         raise ValueError(f"{where} lacks {', '.join(missing)}")

@@ -47,7 +47,6 @@ def peft_config(model: nn.Module, layers: Mapping[str, LayerOptions], base_name:
     """
     rank = _most_frequent(options.rank for options in layers.values())
     alpha = _most_frequent(options.alpha for options in layers.values())
-    modules, _ = trained_fully(model)
     return {
         "peft_type": "LORA",
         "task_type": None,
@@ -58,16 +57,26 @@ def peft_config(model: nn.Module, layers: Mapping[str, LayerOptions], base_name:
         "lora_dropout": _most_frequent(options.dropout for options in layers.values()),
         "target_modules": sorted(layers),
         "rank_pattern": {path: options.rank for path, options in layers.items() if options.rank != rank},
-        "alpha_pattern": {
-            path: _whole(options.alpha) for path, options in layers.items() if options.alpha != alpha
-        },
-        "modules_to_save": modules or None,
+        "alpha_pattern": {path: _whole(options.alpha) for path, options in layers.items() if options.alpha != alpha},
+        "modules_to_save": _modules_to_save(model) or None,
         "bias": "none",
         "fan_in_fan_out": False,
         "use_rslora": False,
         "use_dora": False,
         "init_lora_weights": True,
     }
+
+
+def _modules_to_save(model: nn.Module) -> list[str]:
+    """Return the paths of fully trained modules that own parameters: PEFT can't wrap mere containers."""
+    found: list[str] = []
+    for path in trained_fully(model)[0]:
+        for inner, module in model.get_submodule(path).named_modules(prefix=path):
+            owns = any(True for _ in module.parameters(recurse=False))
+            nested = any(inner.startswith(f"{outer}.") for outer in found)
+            if owns and not nested and not isinstance(module, nn.ParameterDict | nn.ParameterList):
+                found.append(inner)
+    return found
 
 
 def _most_frequent(values: Iterable[Any]) -> Any:

@@ -67,9 +67,7 @@ def read_adapter(folder: str | os.PathLike[str]) -> AdapterRecord:
         hint = f"; there are adapters inside it: {', '.join(inner)}" if inner else ""
         raise ValueError(f"no adapter at {path}: expected a folder with {', '.join(NAMES[:3])}{hint}")
     if missing:
-        raise ValueError(
-            f"the adapter {path} is half written, {' and '.join(missing)} missing: copy it again"
-        )
+        raise ValueError(f"the adapter {path} is half written, {' and '.join(missing)} missing: copy it again")
     record = read_json(path / RECORD)
     try:
         return _parse(record)

@@ -46,11 +46,20 @@ class TrainOptions:
     validate_every: int = option(1, "epochs between validations", minimum=1)
     patience: int = option(5, "validations without gain before training stops; 0: never", minimum=0)
     checkpoint_steps: int = option(100, "steps between checkpoints to resume from", minimum=1)
+    validation_slices: int = option(60, "slices that a validation reconstructs, at most", minimum=1)
+    validation_samples: int = option(2, "samples that are averaged (K) in a validation", minimum=1)
     samples: int = option(8, "kept with the adapter: samples that are averaged (K)", minimum=1)
-    steps: int = option(4, "kept with the adapter: steps of the sampler", minimum=1)
-    guidance: float = option(0.0, "kept with the adapter: classifier-free guidance", minimum=0.0)
-    threshold: float = option(
-        0.5, "kept with the adapter: share of samples that makes a voxel solid", minimum=0.01, maximum=0.99
+    steps: int | None = option(
+        None, "kept with the adapter: steps of the sampler; default: the base model's", minimum=1
+    )
+    guidance: float | None = option(
+        None, "kept with the adapter: classifier-free guidance; default: the base model's", minimum=0.0
+    )
+    threshold: float | None = option(
+        None,
+        "kept with the adapter: share of samples that makes a voxel solid; default: the best on validation",
+        minimum=0.01,
+        maximum=0.99,
     )
     fit: bool = option(True, "kept with the adapter: fit the mesh to the given mask")
     precision: str = option("auto", "number format", choices=("auto", "32", "bf16", "16"))

@@ -62,6 +62,7 @@ class PreparedCase:
 
     @cached_property
     def _stored(self) -> tuple[Volume, float, float]:
+        # Kept in 16 bits: only the pixels of a slice are ever turned into float32.
         voxels, slope, intercept = load_volume(self._folder)
         return Volume(voxels, self.affine), slope, intercept
 
@@ -131,7 +132,7 @@ class PreparedCase:
             organ: structure name.
             plane: patient mm.
             warp: (4, 4) affine of patient space that moves scan and organ before they are cut; voxels are
-                then interpolated linearly, and the mask is where its interpolation is at least one half.
+                then interpolated linearly, and so is the mask (see `soft_mask`).
 
         Raises:
             ValueError: no organ on that slice.
@@ -154,6 +155,7 @@ class PreparedCase:
         stored, slope, intercept = self._stored
         if warp is not None:
             stored = Volume(stored.voxels, warp @ stored.affine)
+        # The window of a plane may leave the scan.
         valid = inside_scan(stored, plane)
         values = _scaled(cut(stored, plane, order=0 if warp is None else 1), slope, intercept)
         return SliceInput(np.where(valid, values, np.float32(0)), marked & valid, plane, valid)
@@ -162,11 +164,11 @@ class PreparedCase:
         if organ not in self._organs:
             if organ not in self.entry.organs:
                 raise ValueError(
-                    f"case {self.id} has no {organ!r}; it has {', '.join(self.organs)}."
-                    f"{nearest(organ, self.organs)}"
+                    f"case {self.id} has no {organ!r}; it has {', '.join(self.organs)}.{nearest(organ, self.organs)}"
                 )
             entry = self.entry.organs[organ]
             mask, mesh = load_organ(self._folder, self.organs.index(organ), _box_shape(entry))
+            # One empty voxel around it, so that what is interpolated falls off on every side.
             first = entry.box_vox[0]
             affine = self._affine_from((first[0] - 1, first[1] - 1, first[2] - 1))
             self._organs[organ] = Volume(np.pad(mask, 1), affine), mesh

@@ -20,9 +20,9 @@ from sam3d_objects.dataset.storage import save_organ, save_volume
 from sam3d_objects.dataset.structures import Structures, Term
 from sam3d_objects.mesh import Mesh, surface_from_mask
 from sam3d_objects.volume import Volume, check_same_grid, read_label, read_nifti, shear_degrees
+from sam3d_objects.volume.planes import MAX_SHEAR_DEGREES
 
 FORMAT = 1  # of a case's folder: raised when its contents change, so that old folders are made again
-_MAX_SHEAR_DEGREES = 0.5
 
 Box = tuple[slice, slice, slice]
 
@@ -76,6 +76,7 @@ def convert_case(job: Job) -> CaseRecord | BrokenCase:
         OSError: the result cannot be written (a full disk); the message names the folder.
     """
     try:
+        # Hashed before they are read: a file that changes in between is then made again next time.
         sources = {name: file_state(path) for name, path in job.files.items()}
         image, masks, found = _read(job)
     except ValueError as error:
@@ -85,7 +86,7 @@ def convert_case(job: Job) -> CaseRecord | BrokenCase:
     crop = _crop(list(kept.values()), image, job.options.crop_margin_mm)
     entry = CaseEntry(
         id=job.raw.id,
-        patient="",
+        patient="",  # the rule may change without the case being made again
         sources={name: state["sha256"] for name, state in sources.items()},
         native_shape=image.shape,
         native_affine=_rows(image.affine),
@@ -109,7 +110,7 @@ def _read(job: Job) -> tuple[Volume, dict[str, tuple[BoolArray, int]], list[Term
     """The scan; each structure's mask and how many of its labels are there; all labels that are there."""
     image = read_nifti(job.raw.image)
     shear = shear_degrees(image.affine)
-    if shear > _MAX_SHEAR_DEGREES:
+    if shear > MAX_SHEAR_DEGREES:
         raise ValueError(
             f"{job.raw.image}: the voxel axes are {shear:.1f} degrees from orthogonal (gantry tilt or a bad "
             "affine); resample scan and labels to an orthogonal grid first"
@@ -129,6 +130,7 @@ def _read(job: Job) -> tuple[Volume, dict[str, tuple[BoolArray, int]], list[Term
         found = [name for name, part in parts.items() if part.any()]
     masks = {}
     for structure, terms in job.structures.items():
+        # A union of what is there: a liver without a tumour is still a liver (it is noted).
         there = [parts[term] for term in terms if term in found]
         if there:
             masks[structure] = (np.logical_or.reduce(there), len(there))
@@ -161,9 +163,7 @@ def _check(
         notes = [text for reason, text in check.problems.items() if reason in options.keep]
         reasons = {reason: text for reason, text in check.problems.items() if reason not in options.keep}
         if labels < len(terms):
-            notes.append(
-                f"only {labels} of the {len(terms)} labels {'+'.join(map(str, terms))} are in this case"
-            )
+            notes.append(f"only {labels} of the {len(terms)} labels {'+'.join(map(str, terms))} are in this case")
         if reasons:
             skipped += [Skipped(job.raw.id, name, reason, text) for reason, text in reasons.items()]
         else:
@@ -173,7 +173,7 @@ def _check(
 
 def _surface(check: OrganCheck, affine: FloatArray) -> Mesh:
     """The structure's surface in patient mm, made from its box alone."""
-    moved = affine.copy()
+    moved = affine.copy()  # the box alone: a whole-body mask need not be searched once more
     moved[:3, 3] += affine[:3, :3] @ [side.start for side in check.box]
     return surface_from_mask(check.mask[check.box], moved)
 

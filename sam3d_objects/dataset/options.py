@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam3d_objects.files import nearest
+from sam3d_objects.volume import FIELDS_OF_VIEW, MODALITIES
 
 LAYOUTS = ("auto", "totalsegmentator", "decathlon", "folder")
-MODALITIES = ("ct", "mr", "us")
-FIELDS_OF_VIEW = ("mask_margin", "scan")
 REASONS = ("cut", "small", "parts")  # the exclusions that `keep` can lift
 
 
@@ -97,6 +96,4 @@ class PrepareOptions:
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ValueError(
-            f"{name} must be one of {', '.join(allowed)}, got {value!r}.{nearest(value, allowed)}"
-        )
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.{nearest(value, allowed)}")

@@ -73,7 +73,7 @@ def check_organ(
 
 def _without_crumbs(mask: BoolArray, max_part_percent: float) -> tuple[BoolArray, list[int], list[int]]:
     """The mask's large parts, their sizes (largest first), and the sizes of what was dropped."""
-    box = _box(mask)
+    box = _box(mask)  # numbering a whole scan for one small organ would take seconds
     numbered, _ = ndimage.label(mask[box], np.ones((3, 3, 3)))
     sizes = np.bincount(numbered.ravel())
     sizes[0] = 0

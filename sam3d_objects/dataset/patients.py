@@ -34,9 +34,7 @@ def assign_patients(case_ids: Sequence[str], rule: str) -> tuple[dict[str, str],
             return patients, (
                 "patients: hippocampus 2k-1 and 2k of the Decathlon are one person, and are kept on one side"
             )
-        return _each(
-            case_ids
-        ), "patients: each case is taken as a patient of its own (--patient_rule says otherwise)"
+        return _each(case_ids), "patients: each case is taken as a patient of its own (--patient_rule says otherwise)"
     if rule == "case":
         return _each(case_ids), "patients: each case is a patient"
     if rule == "pairs":
@@ -57,9 +55,7 @@ def _each(case_ids: Sequence[str]) -> dict[str, str]:
 def _pair(name: str) -> str:
     match = re.fullmatch(r"(.*?)(\d+)", name)
     if match is None:
-        raise ValueError(
-            f"the patient rule 'pairs' needs a number at the end of each case's name, got {name!r}"
-        )
+        raise ValueError(f"the patient rule 'pairs' needs a number at the end of each case's name, got {name!r}")
     first = (int(match[2]) - 1) // 2 * 2 + 1
     return f"{match[1]}{first}+{first + 1}"  # without leading zeros: 9 and 10 are a pair too
 
@@ -94,7 +90,5 @@ def _by_column(case_ids: Sequence[str], path: Path, column: str) -> dict[str, st
     table = {stem(Path(row[names[0]] or "")): row[column] for row in rows}
     missing = [name for name in case_ids if not table.get(name)]
     if missing:
-        raise ValueError(
-            f"{path}: no {column} for the cases {', '.join(missing)} (looked up in column {names[0]})"
-        )
+        raise ValueError(f"{path}: no {column} for the cases {', '.join(missing)} (looked up in column {names[0]})")
     return {name: table[name] for name in case_ids}

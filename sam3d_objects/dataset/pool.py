@@ -87,6 +87,7 @@ def _results(
             "--num_workers (cases that are done are kept)"
         ) from error
     finally:
+        # After an error the jobs that run are waited for: each ends with its case whole.
         pool.shutdown(cancel_futures=True)
 
 

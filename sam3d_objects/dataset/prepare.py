@@ -58,6 +58,7 @@ def prepare(
     sets = [read_layout(source, options.layout)]
     if options.test_source is not None:
         sets.append(read_layout(Path(options.test_source), options.layout))
+    # Everything that can be refused without opening a scan is refused here, at once.
     modality = dataset_modality([case for raw in sets for case in raw.cases], options.modality)
     sets, skipped = _of_modality(sets, modality)
     structures = [resolve(options.structures, raw) for raw in sets]
@@ -71,13 +72,11 @@ def prepare(
 
     records, broken = _convert(sets, structures, out, options, say, show_progress)
     skipped += broken + [item for record in records for item in record.skipped]
-    if options.structures is not None:
+    if options.structures is not None:  # else each label is taken for itself, and may well be in no case
         found = {term for record in records for term in record.found}
         for wanted in structures:
             check_found(wanted, found)
-    entries = [
-        replace(record.entry, patient=patients[record.entry.id]) for record in records if record.entry.organs
-    ]
+    entries = [replace(record.entry, patient=patients[record.entry.id]) for record in records if record.entry.organs]
     say_skipped(say, skipped)
     if not entries:
         raise nothing_left(skipped)
@@ -126,8 +125,7 @@ def _patients(sets: Sequence[RawDataset], rule: str) -> tuple[dict[str, str], st
         both = sorted(patients.keys() & tests.keys())
         if both:
             raise ValueError(
-                f"the cases {', '.join(both[:10])} are in {sets[0].source} and in {sets[1].source}; "
-                "rename them in one"
+                f"the cases {', '.join(both[:10])} are in {sets[0].source} and in {sets[1].source}; rename them in one"
             )
         patients |= tests
     return patients, sentence
@@ -156,6 +154,9 @@ def _convert(
     if todo:
         # From here on an older manifest would describe cases that are no longer there.
         (out / FILE_NAME).unlink(missing_ok=True)
+    others = {path.name for path in (out / "cases").glob("*")} - {case.id for raw in sets for case in raw.cases}
+    if others:
+        say(f"{out / 'cases'} holds {len(others)} other cases, which are not part of this data set")
     results = run_all(convert_case, todo, _workers(todo, options), "preparing", show_progress)
     records += [result for result in results if isinstance(result, CaseRecord)]
     broken = [result for result in results if isinstance(result, BrokenCase)]
@@ -176,9 +177,7 @@ def _workers(jobs: Sequence[Job], options: PrepareOptions) -> int:
     return 0 if size < _SMALL_BYTES or cpu_count() == 1 else cpu_count()
 
 
-def _split(
-    sets: Sequence[RawDataset], entries: Sequence[CaseEntry], options: PrepareOptions
-) -> dict[str, str]:
+def _split(sets: Sequence[RawDataset], entries: Sequence[CaseEntry], options: PrepareOptions) -> dict[str, str]:
     tests = {case.id for case in sets[1].cases} if len(sets) == 2 else set()
     ours = [entry.patient for entry in entries if entry.id not in tests]
     test_fraction = 0.0 if len(sets) == 2 else options.test_fraction

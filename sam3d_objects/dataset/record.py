@@ -80,6 +80,7 @@ def store(folder: Path, record: CaseRecord, fill: Callable[[Path], CaseRecord]) 
         temporary.mkdir(parents=True)
         record = fill(temporary) if record.entry.organs else record
         write_json(temporary / _NAME, asdict(record))
+        # A folder cannot replace one that is not empty. Killed between the two, the case is made again.
         if folder.exists():
             os.replace(folder, old)
         os.replace(temporary, folder)

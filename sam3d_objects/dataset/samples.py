@@ -92,9 +92,7 @@ class TS_SAM3D_Dataset:  # the name is fixed: users of the earlier code import i
         self.organs = tuple(self.manifest.structures) if organs is None else tuple(organs)
         _check_names("organ", self.organs, tuple(self.manifest.structures))
         self._entries = {entry.id: entry for entry in self.manifest.of_split(split)}
-        self.pairs = [
-            (e.id, organ) for e in self._entries.values() for organ in self.organs if organ in e.organs
-        ]
+        self.pairs = [(e.id, organ) for e in self._entries.values() for organ in self.organs if organ in e.organs]
         if not self.pairs:
             raise ValueError(f"no case of the {split} split has {' or '.join(self.organs)}")
         self._cases = _CaseCache(self.data_root, self._entries, cache_bytes)
@@ -118,6 +116,7 @@ class TS_SAM3D_Dataset:  # the name is fixed: users of the earlier code import i
             raise IndexError(f"item {number} of {len(self)}")
         case_id, organ = self.pairs[number // len(self.planes)]
         plane_name = self.planes[number % len(self.planes)]
+        # A generator of its own: an item does not depend on which ones were asked for before it.
         generator = np.random.default_rng([self.seed, self.epoch, number])
         variant = int(generator.integers(self.variants))
         table = self._table(case_id, organ, variant, plane_name)
@@ -146,9 +145,7 @@ class TS_SAM3D_Dataset:  # the name is fixed: users of the earlier code import i
         assert table.first.slice_index is not None, "planes of the voxel lattice have an index"
         plane = table.plane(slice_index - table.first.slice_index)
         case = self.case(case_id)
-        return self._sample(
-            case, organ, variant, case.cut(organ, plane, self.warp(case_id, organ, variant)), None
-        )
+        return self._sample(case, organ, variant, case.cut(organ, plane, self.warp(case_id, organ, variant)), None)
 
     def case(self, case_id: str) -> PreparedCase:
         """A case of this split; it is kept in memory while there is room."""
@@ -198,11 +195,11 @@ class TS_SAM3D_Dataset:  # the name is fixed: users of the earlier code import i
         manifest = self.manifest
         change = self.augment if generator is not None else None
         if change is not None and generator is not None:
+            # Before the cut: the field of view follows the mask that is shown, as it will at inference.
             raw = replace(raw, mask=grow_mask(raw.mask, raw.valid, change.draw_mask(generator)))
+        # Trap 14: with mask_margin even the percentiles come from the cut slice alone.
         reference = case.reference if manifest.field_of_view == "scan" else None
-        cut, image01 = condition_image(
-            raw, manifest.intensity, manifest.field_of_view, manifest.margin_mm, reference
-        )
+        cut, image01 = condition_image(raw, manifest.intensity, manifest.field_of_view, manifest.margin_mm, reference)
         if change is not None and generator is not None:
             image01 = change.draw(generator, cut.plane.shape).apply(image01, cut.valid)
         camera = SliceCamera.from_plane(cut.plane)
@@ -245,6 +242,4 @@ class _CaseCache:
 def _check_names(kind: str, names: Sequence[str], available: Sequence[str]) -> None:
     for name in names:
         if name not in available:
-            raise ValueError(
-                f"no {kind} {name!r}; there are {', '.join(available)}.{nearest(name, available)}"
-            )
+            raise ValueError(f"no {kind} {name!r}; there are {', '.join(available)}.{nearest(name, available)}")

@@ -6,9 +6,7 @@ from collections.abc import Iterable
 SPLITS = ("train", "val", "test")
 
 
-def split_patients(
-    patients: Iterable[str], val_fraction: float, test_fraction: float, seed: int
-) -> dict[str, str]:
+def split_patients(patients: Iterable[str], val_fraction: float, test_fraction: float, seed: int) -> dict[str, str]:
     """Assign each patient a side: 'train', 'val' or 'test'.
 
     Patients are ordered by a hash of the seed and their id, so neither the order in which they come nor the

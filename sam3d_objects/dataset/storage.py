@@ -80,6 +80,4 @@ def _load(path: Path, names: tuple[str, ...]) -> dict[str, AnyArray]:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in names}
     except (FileNotFoundError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is missing or damaged ({error}); remove its folder and prepare again"
-        ) from error
+        raise ValueError(f"{path} is missing or damaged ({error}); remove its folder and prepare again") from error

@@ -111,14 +111,10 @@ def _value(label_names: Mapping[str, int]) -> Callable[[str], Term]:
         if term.isdigit():
             known = not label_names or int(term) in label_names.values()
             if int(term) == 0 or not known:
-                raise unknown(
-                    "the label value", term, (f"{value} ({name})" for name, value in label_names.items())
-                )
+                raise unknown("the label value", term, (f"{value} ({name})" for name, value in label_names.items()))
             return int(term)
         if not label_names:
-            raise ValueError(
-                f"the labels of this data set have no names; give values, e.g. 1+2, got {term!r}"
-            )
+            raise ValueError(f"the labels of this data set have no names; give values, e.g. 1+2, got {term!r}")
         if term.casefold() not in folded:
             raise unknown("the label", term, [f"{name} ({value})" for name, value in label_names.items()])
         return folded[term.casefold()]

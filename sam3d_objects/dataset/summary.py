@@ -45,23 +45,14 @@ def say_skipped(say: Say, skipped: Sequence[Skipped]) -> None:
     if not skipped:
         say("nothing was left out")
         return
-    counts = ", ".join(
-        f"{count} {reason}" for reason, count in sorted(Counter(i.reason for i in skipped).items())
-    )
+    counts = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(i.reason for i in skipped).items()))
     say(f"left out: {counts}")
-    _say_some(
-        say, [f"{item.case}{f' {item.organ}' if item.organ else ''}: {item.detail}" for item in skipped]
-    )
+    _say_some(say, [f"{item.case}{f' {item.organ}' if item.organ else ''}: {item.detail}" for item in skipped])
 
 
 def say_notes(say: Say, entries: Iterable[CaseEntry]) -> None:
     """What was noticed about structures that stayed."""
-    notes = [
-        f"{entry.id} {name}: {note}"
-        for entry in entries
-        for name, o in entry.organs.items()
-        for note in o.notes
-    ]
+    notes = [f"{entry.id} {name}: {note}" for entry in entries for name, o in entry.organs.items() for note in o.notes]
     if notes:
         say(f"kept, but noted: {len(notes)}")
         _say_some(say, notes)

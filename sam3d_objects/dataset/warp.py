@@ -17,9 +17,7 @@ MAX_SHEAR = 0.08
 _MOST_POINTS = 20_000
 
 
-def random_warp(
-    generator: np.random.Generator, center_mm: FloatArray, allow_mirror: bool = False
-) -> FloatArray:
+def random_warp(generator: np.random.Generator, center_mm: FloatArray, allow_mirror: bool = False) -> FloatArray:
     """A small random affine of patient space that leaves `center_mm` where it is.
 
     A scale along each patient axis (log-uniform in `SCALES`), then three shears (up to `MAX_SHEAR`), then a
@@ -54,7 +52,7 @@ class SliceTable:
     Attributes:
         first: the plane of the first slice: its window holds the organ and the margin.
         step_mm: (3,) from a slice to the next.
-        areas: (N,) area of each slice, in voxels of the organ as it was before the warp.
+        areas: (N,) area of each slice in voxels; of a warped organ about so, and up to a factor.
     """
 
     first: SlicePlane
@@ -87,6 +85,7 @@ def slice_table(
         first_index, areas = slice_areas(case, organ, plane_name)
     else:
         first_index, areas = _warped_areas(case, organ, axis, warp)
+    # A warped organ may reach beyond the scan's first or last slice: the lattice goes on there.
     table = SliceTable(base, step_mm, areas)
     base = table.plane(first_index - case.first_index(plane_name))
     mask = case.box_mask(organ)
@@ -115,6 +114,7 @@ def _warped_areas(case: PreparedCase, organ: str, axis: int, warp: FloatArray) -
     """Native index of the first slice that the warped organ meets, and the voxel centres nearest to each."""
     mask = case.box_mask(organ)
     points = np.argwhere(mask.voxels)
+    # Areas only weigh slices against each other, so a part of a large organ's voxels is enough.
     points = points[:: max(1, len(points) // _MOST_POINTS)]
     moved = apply_affine(np.linalg.inv(case.native_affine) @ warp @ mask.affine, points)[:, axis]
     index = np.rint(moved).astype(np.int64)

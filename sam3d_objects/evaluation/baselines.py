@@ -70,9 +70,7 @@ class Extrusion:
         layer_mm = affine[:3, 2] * thickness_mm / _LAYERS
         affine[:3, 2] = layer_mm
         affine[:3, 3] -= layer_mm * (_LAYERS - 1) / 2
-        return surface_from_field(
-            np.repeat(slice.mask[:, :, None], _LAYERS, axis=2).astype(np.float32), 0.5, affine
-        )
+        return surface_from_field(np.repeat(slice.mask[:, :, None], _LAYERS, axis=2).astype(np.float32), 0.5, affine)
 
 
 def extrusion(shapes: TrainingShapes) -> Extrusion:
@@ -168,8 +166,6 @@ def fit_baselines(labels: Sequence[Volume], names: Sequence[str] = tuple(BASELIN
     """
     for name in names:
         if name not in BASELINES:
-            raise ValueError(
-                f"no baseline {name!r}; there are {', '.join(BASELINES)}.{nearest(name, BASELINES)}"
-            )
+            raise ValueError(f"no baseline {name!r}; there are {', '.join(BASELINES)}.{nearest(name, BASELINES)}")
     shapes = TrainingShapes.from_labels(labels)
     return {name: BASELINES[name](shapes) for name in names}

@@ -20,9 +20,7 @@ not by chance.
 """
 SUPERSAMPLE = 3
 MAX_BOX_VOXELS = 1 << 27
-_PREDICTION_SEED = (
-    20_241  # not the truth's: a perfect prediction must not score a Chamfer of 0 by equal draws
-)
+_PREDICTION_SEED = 20_241  # not the truth's: a perfect prediction must not score a Chamfer of 0 by equal draws
 
 
 def check_prediction(mesh: object) -> Mesh:
@@ -98,9 +96,7 @@ def cut_overlap(mesh: Mesh, slice: SliceInput) -> Overlap:
     )
 
 
-def _both_ways(
-    prediction: SurfaceElements, truth: SurfaceElements
-) -> tuple[SurfaceDistances, SurfaceDistances]:
+def _both_ways(prediction: SurfaceElements, truth: SurfaceElements) -> tuple[SurfaceDistances, SurfaceDistances]:
     return (
         SurfaceDistances(prediction.distances_to_mm(truth), prediction.areas_mm2),
         SurfaceDistances(truth.distances_to_mm(prediction), truth.areas_mm2),
@@ -119,9 +115,7 @@ def compare_masks(prediction: BoolArray, truth: BoolArray, affine: FloatArray) -
     if prediction.shape != truth.shape:
         raise ValueError(f"expected masks of one shape, got {prediction.shape} and {truth.shape}")
     overlap = Overlap(*(int(np.count_nonzero(mask)) for mask in (prediction & truth, prediction, truth)))
-    sides = _both_ways(
-        *(surface_elements(np.asarray(mask, dtype=bool), affine) for mask in (prediction, truth))
-    )
+    sides = _both_ways(*(surface_elements(np.asarray(mask, dtype=bool), affine) for mask in (prediction, truth)))
     none = np.zeros(0)
     return Comparison(overlap, abs(np.linalg.det(affine[:3, :3])) / 1000, *sides, none, none, None)
 

@@ -62,9 +62,7 @@ class LinearPlane:
         masks, shapes = masks - mask_mean, shapes - shape_mean
         # Eigenvectors of the N x N products give the components without a matrix of voxels by voxels.
         values, vectors = np.linalg.eigh((shapes @ shapes.T).astype(np.float64))
-        keep = [
-            n for n in range(len(values))[::-1][:_COMPONENTS] if values[n] > 1e-6 * max(values[-1], 1e-12)
-        ]
+        keep = [n for n in range(len(values))[::-1][:_COMPONENTS] if values[n] > 1e-6 * max(values[-1], 1e-12)]
         root = np.sqrt(values[keep])
         modes = (vectors[:, keep] / root).T.astype(np.float32) @ shapes
         kernel = masks @ masks.T
@@ -118,9 +116,7 @@ class LinearShape:
         model = self.planes[require_plane(slice.plane.name, tuple(self.planes))]
         size = self.grid.size
         field = model.predict(self.grid.mask_distances(slice).ravel()).reshape(size, size, size)
-        return surface_from_field(
-            largest_part(field, model.level_mm), model.level_mm, self.grid.of_slice(slice)
-        )
+        return surface_from_field(largest_part(field, model.level_mm), model.level_mm, self.grid.of_slice(slice))
 
 
 def pca_shape(shapes: TrainingShapes) -> LinearShape:

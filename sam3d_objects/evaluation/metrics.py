@@ -103,9 +103,7 @@ def hausdorff_mm(comparison: Comparison, percent: float = 95.0) -> float:
     """
     if _both_empty(comparison):
         return float("nan")
-    return max(
-        comparison.prediction_surface.percentile_mm(percent), comparison.truth_surface.percentile_mm(percent)
-    )
+    return max(comparison.prediction_surface.percentile_mm(percent), comparison.truth_surface.percentile_mm(percent))
 
 
 def assd_mm(comparison: Comparison) -> float:

@@ -99,9 +99,7 @@ class CutBank:
         middle = (self.fields.shape[3] - 1) / 2
         # The mask shrunk by each scale, instead of every shape grown by it.
         masks = [
-            ndimage.affine_transform(
-                distances, np.full(2, scale), offset=middle * (1 - scale), order=1, mode="nearest"
-            )
+            ndimage.affine_transform(distances, np.full(2, scale), offset=middle * (1 - scale), order=1, mode="nearest")
             for scale in _SCALES
         ]
         points = (np.stack(masks, axis=-1) > 0).reshape(-1, len(_SCALES)).astype(np.float32)
@@ -158,9 +156,7 @@ class PlacedShape:
 def nearest_shape(shapes: TrainingShapes) -> PlacedShape:
     """The training organ one of whose cuts agrees best with the mask."""
     grid = bank_grid(shapes)
-    banks = {
-        name: CutBank.of_fields(centred_fields(shapes, name), 0.0, grid.step_mm) for name in shapes.examples
-    }
+    banks = {name: CutBank.of_fields(centred_fields(shapes, name), 0.0, grid.step_mm) for name in shapes.examples}
     return PlacedShape(grid, banks)
 
 
@@ -180,9 +176,7 @@ def mean_shape(shapes: TrainingShapes) -> PlacedShape:
         if max(float(mean.max()) for mean in means.values()) <= threshold:
             continue
         banks = {name: CutBank.of_fields(mean, threshold, grid.step_mm) for name, mean in means.items()}
-        scores = [
-            _training_dice(bank, shapes.examples[name], grid, shapes.grid) for name, bank in banks.items()
-        ]
+        scores = [_training_dice(bank, shapes.examples[name], grid, shapes.grid) for name, bank in banks.items()]
         candidates.append((float(np.mean(scores)), banks))
     return PlacedShape(grid, max(candidates, key=lambda candidate: candidate[0])[1])
 

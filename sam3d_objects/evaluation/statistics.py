@@ -88,17 +88,14 @@ def summarise(rows: Sequence[Row], metric: str, seed: int = 0) -> Summary:
     return Summary(float(values.mean()), median, q1, q3, low, high)
 
 
-def paired_difference(
-    rows: Sequence[Row], first: str, second: str, metric: str, seed: int = 0
-) -> PairedDifference:
+def paired_difference(rows: Sequence[Row], first: str, second: str, metric: str, seed: int = 0) -> PairedDifference:
     """Compare two systems on the same cases; patients are drawn once for both.
 
     Raises:
         ValueError: when the systems were not judged on the same cases.
     """
     scores = {
-        system: {row.case_key: row.scores[metric] for row in rows if row.system == system}
-        for system in (first, second)
+        system: {row.case_key: row.scores[metric] for row in rows if row.system == system} for system in (first, second)
     }
     patients = {row.case_key: row.patient for row in rows}
     if scores[first].keys() != scores[second].keys() or not scores[first]:

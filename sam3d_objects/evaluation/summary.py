@@ -55,8 +55,7 @@ def _per_system(rows: Sequence[Row], systems: Iterable[str], seed: int) -> JsonD
 def _grouped(rows: Sequence[Row], attribute: str, systems: Sequence[str], seed: int) -> JsonDict:
     names = dict.fromkeys(str(getattr(row, attribute)) for row in rows)
     return {
-        name: _per_system([row for row in rows if getattr(row, attribute) == name], systems, seed)
-        for name in names
+        name: _per_system([row for row in rows if getattr(row, attribute) == name], systems, seed) for name in names
     }
 
 
@@ -169,9 +168,7 @@ def _grouped_table(groups: JsonDict, systems: Sequence[str], metric: str) -> lis
         cells = [system]
         for group, scores in groups.items():
             score = scores[system][metric] if system in scores else None
-            cells.append(
-                "" if score is None else _cell(score, metric, _number(score["mean"], metric) == best[group])
-            )
+            cells.append("" if score is None else _cell(score, metric, _number(score["mean"], metric) == best[group]))
         body.append(cells)
     return _table(["system", *groups], body)
 

@@ -33,9 +33,7 @@ def _area_vectors() -> FloatArray:
         cell = np.array([(solid >> bit) & 1 for bit in range(8)], dtype=np.float32).reshape(2, 2, 2)
         vertices, faces, _, _ = marching_cubes(cell, 0.5, method="lorensen")
         corners = vertices[faces].astype(np.float64)
-        vectors[code, : len(faces)] = (
-            np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
-        )
+        vectors[code, : len(faces)] = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
     return vectors
 
 

@@ -52,9 +52,7 @@ class FeedForward(nn.Module):
     def __init__(self, channels: int, ratio: float = 4.0) -> None:
         super().__init__()
         hidden = int(channels * ratio)
-        self.mlp = nn.Sequential(
-            nn.Linear(channels, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, channels)
-        )
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""

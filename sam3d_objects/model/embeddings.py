@@ -27,7 +27,7 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed t (B,), already times 1000, as (B, C)."""
-        return self.mlp(sinusoids(t).to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoids(t).to(next(self.mlp.parameters()).dtype))
 
 
 def absolute_position_embedding(coordinates: Tensor, channels: int) -> Tensor:

@@ -12,7 +12,13 @@ from torch import Tensor
 from sam3d_objects.model.sampler import TIME_SCALE, Latents, Velocity
 
 # The release's own config has shape weight 0, for it trained the pose stream last; these weights train both.
-STRUCTURE_WEIGHTS = {"shape": 1.0, "6drotation_normalized": 0.1, "translation": 1.0, "scale": 1.0, "translation_scale": 0.0}
+STRUCTURE_WEIGHTS = {
+    "shape": 1.0,
+    "6drotation_normalized": 0.1,
+    "translation": 1.0,
+    "scale": 1.0,
+    "translation_scale": 0.0,
+}
 
 
 def logit_normal_times(batch: int, mean: float, std: float, generator: torch.Generator | None = None) -> Tensor:
@@ -31,9 +37,7 @@ def interpolate(noise: Latents, data: Latents, t: Tensor) -> Latents:
     return {name: (1 - weight) * noise[name] + weight * data[name] for name in data}
 
 
-def weighted_mse(
-    predicted: Latents, target: Latents, weights: Mapping[str, float]
-) -> tuple[Tensor, dict[str, Tensor]]:
+def weighted_mse(predicted: Latents, target: Latents, weights: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the sum of weight x mean squared error over the latents, and each term."""
     parts = {
         name: weights[name] * torch.nn.functional.mse_loss(predicted[name], target[name]) for name in sorted(predicted)

@@ -125,10 +125,14 @@ class SAM3DObjects(nn.Module):
         steps: int | None = None,
         guidance: float | None = None,
         rescale: float | None = None,
+        samples: int = 1,
     ) -> Latents:
-        """Draw latents for condition tokens (B, T, C); the settings' sampling constants where none are given."""
+        """Draw latents for condition tokens (B, T, C), `samples` of each, side by side: (B * samples, T, c).
+
+        The settings' sampling constants are taken where none are given.
+        """
         settings = self.settings
-        noise = sampler.draw_noise(self.latent_shapes(condition.shape[0]), generator)
+        noise = sampler.draw_noise(self.latent_shapes(condition.shape[0] * samples), generator)
         return sampler.euler(
             self.structure_flow,
             {name: value.to(condition) for name, value in noise.items()},

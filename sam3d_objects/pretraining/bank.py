@@ -36,7 +36,9 @@ class ShapeBank:
         return len(self.fields)
 
 
-def zero_crossing_box(field: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def zero_crossing_box(
+    field: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the low and high corners (3,) in voxel indices of where a field (F, F, F) is positive, interpolated."""
     low, high = np.empty(3, np.float32), np.empty(3, np.float32)
     for axis in range(3):
@@ -90,4 +92,6 @@ def load_bank(folder: Path, count: int, seed: int, resolution: int, workers: int
             for _ in track(pool.map(_make_chunk, jobs), "procedural shapes", total=len(jobs)):
                 pass
     parts = [np.load(path, allow_pickle=False) for path in paths]
-    return ShapeBank(**{name: np.concatenate([p[name] for p in parts]) for name in ("fields", "solids", "centers_vox", "sizes_vox")})
+    return ShapeBank(
+        **{name: np.concatenate([p[name] for p in parts]) for name in ("fields", "solids", "centers_vox", "sizes_vox")}
+    )

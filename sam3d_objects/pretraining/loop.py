@@ -3,7 +3,6 @@
 Fine-tuning has its own loop (`training/trainer.py`); this one knows neither patients nor adapters.
 """
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ class LoopOptions:
     """How long and how fast to train.
 
     Attributes:
-        steps: in all, resumed ones included; the cosine ends there.
-        learning_rate: peak, after `warmup_steps`; `final_share` of it is left at the end.
+        steps: in all, resumed ones included.
+        learning_rate: peak, after `warmup_steps`; over the last `decay_share` of the steps it falls to `final_share`.
         save_every_s: seconds between checkpoints.
         stop_after_s: stop, saved and resumable, after so many seconds of this run; None for no bound.
     """
@@ -32,6 +31,7 @@ class LoopOptions:
     learning_rate: float
     warmup_steps: int = 200
     final_share: float = 0.02
+    decay_share: float = 0.25
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema_decay: float = 0.999
@@ -41,12 +41,15 @@ class LoopOptions:
 
 
 def learning_rate_at(step: int, options: LoopOptions) -> float:
-    """Linear warm-up, then a cosine down to the final share."""
+    """Linear warm-up, constant, then linear down to the final share over the last part of the steps.
+
+    The constant middle lets a run be prolonged without having guessed its length (Hu et al. 2024, arXiv 2404.06395).
+    """
     if step < options.warmup_steps:
         return options.learning_rate * (step + 1) / options.warmup_steps
-    progress = min(1.0, (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps))
-    cosine = 0.5 * (1 + math.cos(math.pi * progress))
-    return options.learning_rate * (options.final_share + (1 - options.final_share) * cosine)
+    decay_steps = max(1.0, options.decay_share * options.steps)
+    left = min(1.0, (options.steps - step) / decay_steps)
+    return options.learning_rate * (options.final_share + (1 - options.final_share) * left)
 
 
 def averaged_state(checkpoint: Path) -> dict[str, Tensor]:
@@ -79,11 +82,13 @@ def run(module: nn.Module, loss_of: LossFunction, options: LoopOptions, checkpoi
     def save() -> None:
         with atomic_path(checkpoint) as temporary:
             torch.save(
-                {"model": module.state_dict(), "optimiser": optimiser.state_dict(), "ema": ema, "step": step}, temporary
+                {"model": module.state_dict(), "optimiser": optimiser.state_dict(), "ema": ema, "step": step},
+                temporary,
             )
 
     began = saved_at = time.monotonic()
-    first, sums = step, {}
+    first, counted = step, 0
+    sums: dict[str, float] = {}
     module.train()
     while step < options.steps:
         for group in optimiser.param_groups:
@@ -101,13 +106,13 @@ def run(module: nn.Module, loss_of: LossFunction, options: LoopOptions, checkpoi
             ema[key].lerp_(value.to(ema[key]), 1 - decay)
         for key, figure in figures.items():
             sums[key] = sums.get(key, 0.0) + figure
+        counted += 1
         now = time.monotonic()
         if step % options.report_every == 0 or step == options.steps:
-            count = (step - first - 1) % options.report_every + 1
-            means = "  ".join(f"{key} {total / count:.4f}" for key, total in sums.items())
+            means = "  ".join(f"{key} {total / counted:.4f}" for key, total in sums.items())
             left_min = (now - began) / (step - first) * (options.steps - step) / 60
             print(f"{name} {step}/{options.steps}  {means}  {left_min:.0f} min left", flush=True)
-            sums = {}
+            sums, counted = {}, 0
         if now - saved_at > options.save_every_s:
             save()
             saved_at = now

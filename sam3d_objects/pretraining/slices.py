@@ -11,7 +11,16 @@ from scipy import ndimage
 from sam3d_objects.arrays import BoolArray, FloatArray
 from sam3d_objects.mesh import ObjectFrame, SliceCamera, pointmap
 from sam3d_objects.pretraining.bank import FIELD_SIDE, FIELD_STEP, ShapeBank
-from sam3d_objects.volume import PLANES, Intensity, SliceInput, Volume, condition_image, cut, oblique_plane, voxel_plane
+from sam3d_objects.volume import (
+    PLANES,
+    Intensity,
+    SliceInput,
+    Volume,
+    condition_image,
+    cut,
+    oblique_plane,
+    voxel_plane,
+)
 from sam3d_objects.volume.planes import through_plane_axis
 
 LEAST_AREA_SHARE = 0.25

@@ -1,5 +1,7 @@
 """Pretrain the structure VAE on procedural solids. Letters: B batch, R occupancy side."""
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ class StructureVae(nn.Module):
 def random_symmetry(solids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Turn and mirror solids (B, R, R, R) by one of the cube's 48 symmetries."""
     order = generator.permutation(3) + 1
-    flips = [axis for axis in (1, 2, 3) if generator.random() < 0.5]
+    flips = tuple(axis for axis in (1, 2, 3) if generator.random() < 0.5)
     return np.flip(solids.transpose(0, *order), flips)
 
 
@@ -55,7 +57,8 @@ def scale_latents(vae: StructureVae, bank: ShapeBank, samples: int = 256) -> flo
     solids = torch.from_numpy(bank.solids[:samples]).float()[:, None] / 255
     means = torch.cat([vae.encoder(part)[0] for part in solids.split(32)])
     rms = float(means.square().mean().sqrt())
-    last, channels = vae.encoder.out_layer[2], means.shape[1]
+    last, channels = cast(nn.Conv3d, vae.encoder.out_layer[2]), means.shape[1]
+    assert last.bias is not None
     last.weight[:channels] /= rms
     last.bias[:channels] /= rms
     # The log-variance shrinks with the mean: log(v / rms^2).

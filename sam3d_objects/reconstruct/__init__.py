@@ -1,0 +1,7 @@
+"""One slice with the organ marked -> the whole organ as a mesh in patient mm."""
+
+from sam3d_objects.reconstruct.field import PatientField, PlacedSolid, average, solid_from_shell
+from sam3d_objects.reconstruct.fit import fit_to_mask
+from sam3d_objects.reconstruct.reconstructor import Reconstructor
+
+__all__ = ["PatientField", "PlacedSolid", "Reconstructor", "average", "fit_to_mask", "solid_from_shell"]

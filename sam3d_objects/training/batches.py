@@ -24,9 +24,7 @@ def split_batches(order: Sequence[int], batch_size: int) -> list[list[int]]:
     return [list(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
 
 
-def load_ahead(
-    load: Callable[[Item], Loaded], items: Sequence[Item], workers: int, ahead: int = 2
-) -> Iterator[Loaded]:
+def load_ahead(load: Callable[[Item], Loaded], items: Sequence[Item], workers: int, ahead: int = 2) -> Iterator[Loaded]:
     """Yield ``load(item)`` in order, with up to `workers` threads working `ahead` items per worker in
     advance.
 

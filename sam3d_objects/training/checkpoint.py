@@ -62,9 +62,7 @@ def load_run_state(path: Path) -> RunState:
             # Clones: safetensors hands out views of a mapped file that the next checkpoint replaces.
             flat = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is no whole run state ({error}): delete it to start the run anew"
-        ) from error
+        raise ValueError(f"{path} is no whole run state ({error}): delete it to start the run anew") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path}: expected the format {FORMAT!r}, got {metadata.get('format')!r}")
     tensors: dict[str, dict[str, Tensor]] = {}

@@ -72,9 +72,7 @@ class LoopOptions:
         for name in ("weight_decay", "clip_norm", "min_improvement"):
             self._check(name, getattr(self, name) >= 0 and math.isfinite(getattr(self, name)), "0 or more")
         self._check("lr", self.lr > 0 and math.isfinite(self.lr), "above 0")
-        self._check(
-            "betas", len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two in [0, 1)"
-        )
+        self._check("betas", len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two in [0, 1)")
         self._check("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
         self._check("lr_floor", 0 <= self.lr_floor <= 1, "in [0, 1]")
         self._check("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")

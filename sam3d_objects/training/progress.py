@@ -31,9 +31,7 @@ class TrainingProgress:
         self._began = self._last_line = time.monotonic()
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[info]}"))
         self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
-        self._task = (
-            self._bar.add_task("training", total=total, completed=done, info="") if self._bar else None
-        )
+        self._task = self._bar.add_task("training", total=total, completed=done, info="") if self._bar else None
 
     def __enter__(self) -> "TrainingProgress":
         if self._bar:

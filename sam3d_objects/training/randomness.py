@@ -24,9 +24,7 @@ def derive_seed(seed: int, purpose: str, *counters: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> (64 - _SEED_BITS)
 
 
-def torch_generator(
-    seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu"
-) -> torch.Generator:
+def torch_generator(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a fresh torch generator for one purpose."""
     return torch.Generator(device).manual_seed(derive_seed(seed, purpose, *counters))
 

@@ -78,9 +78,7 @@ class Stage(Protocol):
         """Name each sample (case, organ, slice), for the error that stops at a bad one."""
         ...
 
-    def loss(
-        self, network: nn.Module, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss (a mean over the samples) and its parts, each a scalar.
 
         Args:

@@ -5,8 +5,9 @@ Letters: R grid side, T shape tokens, C their channels.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam3d_objects.files import atomic_path
-from sam3d_objects.mesh import Mesh, object_grid_affine, solid_fraction, surface_voxels
-from sam3d_objects.model import SAM3DObjects
-from sam3d_objects.model.weights import fingerprint
+from sam3d_objects.mesh import Mesh, inside, object_grid_affine, surface_voxels
+from sam3d_objects.model import SAM3DObjects, fingerprint
 
-# 3^3 points a voxel: a share of each voxel in 27 steps, as the tiny model's encoder was pretrained on.
+# 3^3 points a voxel: the share inside in 27 steps. The tiny encoder was pretrained on shares, not on centres.
 SOLID_SUPERSAMPLE = 3
+_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,13 @@ def occupancy_grid(mesh_object: Mesh, resolution: int, occupancy: str) -> npt.ND
         occupancy: `solid`, the share of each voxel inside the mesh; `surface`, 1 where the surface touches a
             voxel.
     """
-    shape = (resolution, resolution, resolution)
     if occupancy == "solid":
-        return solid_fraction(mesh_object, object_grid_affine(resolution), shape, SOLID_SUPERSAMPLE)
-    grid = np.zeros(shape, dtype=np.float32)
+        # One pass over a finer grid takes half the time of `solid_fraction` with as many points.
+        fine = resolution * SOLID_SUPERSAMPLE
+        points = inside(mesh_object, object_grid_affine(fine), (fine, fine, fine))
+        cells = points.reshape((resolution, SOLID_SUPERSAMPLE) * 3)
+        return cells.mean(axis=(1, 3, 5), dtype=np.float32)
+    grid = np.zeros((resolution, resolution, resolution), dtype=np.float32)
     grid[tuple(surface_voxels(mesh_object, resolution).T)] = 1.0
     return grid
 
@@ -82,24 +86,37 @@ class StructureTargets:
             digest.update(str(array.shape).encode() + array.tobytes())
         return digest.hexdigest()
 
-    def target(self, mesh_object: Mesh) -> StructureTarget:
-        """Return the target of a closed shape in object coordinates, from the folder if it is there."""
-        path = self.folder / f"{self.key(mesh_object)}.safetensors"
-        found = _read(path)
-        if found is None:
-            found = self._make(mesh_object)
-            with atomic_path(path) as temporary:
-                save_file({"tokens": found.tokens}, temporary, metadata={"iou": repr(found.iou)})
-        return found
+    def targets(self, meshes_object: Iterable[Mesh]) -> Iterator[StructureTarget]:
+        """Yield the target of each closed shape in object coordinates, from the folder where it is there."""
+        shapes = iter(meshes_object)
+        while chunk := list(islice(shapes, _BATCH)):
+            paths = [self.folder / f"{self.key(mesh)}.safetensors" for mesh in chunk]
+            found = [_read(path) for path in paths]
+            made = iter(self._make([mesh for mesh, kept in zip(chunk, found, strict=True) if kept is None]))
+            for path, kept in zip(paths, found, strict=True):
+                yield kept or _keep(path, next(made))
 
     @torch.no_grad()
-    def _make(self, mesh_object: Mesh) -> StructureTarget:
+    def _make(self, meshes_object: Sequence[Mesh]) -> list[StructureTarget]:
+        if not meshes_object:
+            return []
         settings = self.model.settings
-        grid = occupancy_grid(mesh_object, settings.resolution, settings.occupancy)
-        occupancy = torch.from_numpy(grid)[None, None].to(self.model.device)
+        grids = [occupancy_grid(mesh, settings.resolution, settings.occupancy) for mesh in meshes_object]
+        # Never one alone: torch convolves a batch of one in 3D by a path that is several times slower, and
+        # rounds otherwise. From two on, a shape's target does not depend on what is beside it.
+        padded = grids if len(grids) > 1 else grids * 2
+        occupancy = torch.from_numpy(np.stack(padded))[:, None].to(self.model.device)
         tokens = self.model.encode_structure(occupancy).float()
-        iou = occupancy_iou(self.model.decode_structure(tokens), occupancy)
-        return StructureTarget(tokens[0].cpu().contiguous(), iou)
+        logits = self.model.decode_structure(tokens)
+        return [
+            StructureTarget(tokens[i].cpu().clone(), occupancy_iou(logits[i], occupancy[i])) for i in range(len(grids))
+        ]
+
+
+def _keep(path: Path, target: StructureTarget) -> StructureTarget:
+    with atomic_path(path) as temporary:
+        save_file({"tokens": target.tokens}, temporary, metadata={"iou": repr(target.iou)})
+    return target
 
 
 def _read(path: Path) -> StructureTarget | None:

@@ -39,9 +39,7 @@ def test_an_error_leaves_the_older_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fail_at", [1, 2])
-def test_a_failing_rename_leaves_the_older_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail_at: int
-) -> None:
+def test_a_failing_rename_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail_at: int) -> None:
     folder = tmp_path / "folder"
     write(folder, "one")
     calls = []

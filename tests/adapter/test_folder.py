@@ -180,9 +180,7 @@ def test_a_full_disk_names_the_folder_and_leaves_the_older_adapter(
 def test_another_base_is_refused(folder: Path) -> None:
     other = base()
     other.fingerprint = "fingerprint-of-another"
-    with pytest.raises(
-        ValueError, match=r"trained on the base 'tiny' .*this model's is fingerprint-of-another"
-    ):
+    with pytest.raises(ValueError, match=r"trained on the base 'tiny' .*this model's is fingerprint-of-another"):
         load_adapter(folder, other)
     assert not has_lora(other)
     load_adapter(folder, other, base_fingerprint="fingerprint-of-the-base")
@@ -193,9 +191,7 @@ def test_another_base_is_refused(folder: Path) -> None:
 def test_a_model_of_another_structure_is_refused(folder: Path) -> None:
     shallow = base()
     shallow.structure_flow = TwoStreamFlow(blocks=1)
-    with pytest.raises(
-        ValueError, match=r"structure_flow\.blocks\.1\S+: an adapter needs an nn\.Linear.*no such"
-    ):
+    with pytest.raises(ValueError, match=r"structure_flow\.blocks\.1\S+: an adapter needs an nn\.Linear.*no such"):
         load_adapter(folder, shallow)
     wide = base()
     wide.structure_flow = TwoStreamFlow(channels=32)
@@ -302,7 +298,7 @@ def test_no_adapter_there_names_those_inside(folder: Path) -> None:
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
     model = adapted()
     with torch.no_grad():
-        model.structure_flow.latent_mapping["scale"].pos_emb[0, 0] = float("nan")
+        model.get_parameter("structure_flow.latent_mapping.scale.pos_emb")[0, 0] = float("nan")
     with pytest.raises(ValueError, match=r"not finite: structure_flow\.latent_mapping\.scale\.pos_emb"):
         save_adapter(tmp_path / "a", model, CONFIG, META)
     merged = adapted()

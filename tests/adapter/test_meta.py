@@ -50,8 +50,8 @@ def test_a_contract_out_of_range(change: dict[str, Any], message: str) -> None:
     [
         ({"organs": ()}, "organs can't be empty"),
         ({"base_fingerprint": ""}, "base_fingerprint can't be empty"),
-        ({"metrics": {"dice": float("nan")}}, "metric dice  is nan"),
-        ({"metrics": {"liver": {"hd95_mm": float("inf")}}}, "metric liver hd95_mm is inf"),
+        ({"metrics": {"dice": float("nan")}}, "metric dice holds nan"),
+        ({"metrics": {"liver": {"hd95_mm": float("inf")}}}, "metric liver holds inf"),
     ],
 )
 def test_meta_out_of_range(change: dict[str, Any], message: str) -> None:

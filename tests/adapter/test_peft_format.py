@@ -44,9 +44,7 @@ PEFT_KEYS = {
 def saved_flow(folder: Path) -> TwoStreamFlow:
     torch.manual_seed(0)
     model = TwoStreamFlow(blocks=2)
-    inject_lora(
-        model, "*.to_qkv.*", rank=3, alpha=6.0, patterns={"blocks.1.*.to_q": {"rank": 2, "alpha": 1.5}}
-    )
+    inject_lora(model, "*.to_qkv.*", rank=3, alpha=6.0, patterns={"blocks.1.*.to_q": {"rank": 2, "alpha": 1.5}})
     unfreeze(model, ["latent_mapping.*.out_layer", "blocks.0.norm2"])
     randomise_adapters(model)
     save_adapter(folder, model, LoRAConfig(rank=3), META)
@@ -75,7 +73,8 @@ def test_the_config_has_pefts_keys_only_and_every_layers_options(tmp_path: Path)
     assert config["rank_pattern"]["blocks.1.cross_attn.shape.to_q"] == 2
     assert config["alpha_pattern"]["blocks.1.cross_attn.shape.to_q"] == 1.5
     assert config["modules_to_save"] == [
-        "blocks.0.norm2",
+        "blocks.0.norm2.shape",
+        "blocks.0.norm2.6drotation_normalized",
         "latent_mapping.shape.out_layer",
         "latent_mapping.6drotation_normalized.out_layer",
         "latent_mapping.scale.out_layer",

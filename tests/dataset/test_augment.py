@@ -59,9 +59,7 @@ def test_masks_grow_and_shrink_within_what_is_valid_and_never_vanish() -> None:
     mask = np.zeros(SHAPE, dtype=bool)
     mask[8:11, 4:7] = True
     assert grow_mask(mask, VALID, 0) is mask
-    assert (
-        grow_mask(mask, VALID, 1).sum() == 9 + 3 * 3
-    )  # a cross around 3 x 3, without the side that is not valid
+    assert grow_mask(mask, VALID, 1).sum() == 9 + 3 * 3  # a cross around 3 x 3, without the side that is not valid
     assert grow_mask(mask, VALID, -1).sum() == 1
     point = np.zeros(SHAPE, dtype=bool)
     point[10, 10] = True

@@ -48,9 +48,7 @@ def test_the_crop_lies_where_it_was_in_the_scan(source: Path, case: PreparedCase
 
 
 @pytest.mark.parametrize("plane_name", PLANES)
-def test_a_slice_is_that_of_the_scan_by_native_index(
-    source: Path, case: PreparedCase, plane_name: str
-) -> None:
+def test_a_slice_is_that_of_the_scan_by_native_index(source: Path, case: PreparedCase, plane_name: str) -> None:
     scan, label = read_nifti(source / "x.nii.gz"), read_label(source / "x_label.nii.gz")
     for index in (20, 22):
         whole = slice_input(scan, label, plane_name, index)

@@ -27,9 +27,7 @@ def run(source: Path, out: Path, lines: list[str] | None = None, **options: obje
 def test_a_decathlon_task_with_a_union_and_a_part(tmp_path: Path) -> None:
     lines: list[str] = []
     ids = [f"case_{number}" for number in range(6)]
-    manifest = run(
-        write_decathlon(tmp_path / "raw", ids), tmp_path / "out", lines, structures="organ=1+2,back=2"
-    )
+    manifest = run(write_decathlon(tmp_path / "raw", ids), tmp_path / "out", lines, structures="organ=1+2,back=2")
     assert Manifest.load(tmp_path / "out") == manifest
     assert (manifest.modality, manifest.layout) == ("mr", "decathlon")
     assert dict(manifest.structures) == {"organ": (1, 2), "back": (2,)}
@@ -48,9 +46,7 @@ def test_a_decathlon_task_with_a_union_and_a_part(tmp_path: Path) -> None:
 
 
 def test_totalsegmentator_folders(tmp_path: Path) -> None:
-    manifest = run(
-        write_totalsegmentator(tmp_path / "raw"), tmp_path / "out", structures="liver,both=gland+liver"
-    )
+    manifest = run(write_totalsegmentator(tmp_path / "raw"), tmp_path / "out", structures="liver,both=gland+liver")
     assert manifest.modality == "ct"
     assert list(manifest.cases[0].organs) == ["liver", "both"]
     assert manifest.cases[0].sources.keys() == {
@@ -121,9 +117,7 @@ def break_cases(source: Path) -> None:
     image = source / "imagesTr"
     (image / "c0.nii.gz").write_bytes(b"")
     (image / "c1.nii.gz").write_bytes((image / "c1.nii.gz").read_bytes()[:300])
-    (image / "c2.nii.gz").write_text(
-        "no NIfTI at all, but long enough to be mistaken for something else" * 10
-    )
+    (image / "c2.nii.gz").write_text("no NIfTI at all, but long enough to be mistaken for something else" * 10)
     (image / "c3.nii.gz").unlink()
     write_scan(source / "labelsTr" / "c4.nii.gz", np.ones((5, 5, 5), np.uint8))
     moved = AFFINE.copy()

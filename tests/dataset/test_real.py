@@ -48,9 +48,7 @@ def test_hippocampi_from_files_to_samples(hippocampi: Path, tmp_path: Path) -> N
 
 
 def test_organs_that_touch_the_upper_end_of_the_ct_are_left_out(shared_data: Path, tmp_path: Path) -> None:
-    manifest = prepare(
-        shared_data / "totalsegmentator_sample", tmp_path, say=lambda line: None, show_progress=False
-    )
+    manifest = prepare(shared_data / "totalsegmentator_sample", tmp_path, say=lambda line: None, show_progress=False)
     cut = {item.organ for item in manifest.skipped if item.reason == "cut"}
     assert cut == {"liver", "spleen", "stomach"}
     assert {"kidney_left", "kidney_right", "vertebrae_L1"} <= manifest.cases[0].organs.keys()

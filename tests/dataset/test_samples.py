@@ -1,6 +1,6 @@
 """Samples: image, mask, geometry and frame agree for every plane and variant; only the seed decides."""
 
-import pickle
+import copy
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_variants_differ_and_variant_0_is_the_organ(prepared: Path) -> None:
 
 def test_nothing_but_seed_epoch_and_index_decides(prepared: Path) -> None:
     one = TS_SAM3D_Dataset(prepared, "train", variants=4, augment=Augment(), seed=7)
-    two = pickle.loads(pickle.dumps(one))  # as a loader's worker gets it
+    two = copy.deepcopy(one)  # with nothing in its cache that the other filled
     forward = [one[number] for number in range(len(one))]
     backward = [two[number] for number in reversed(range(len(two)))][::-1]
     assert all(map(same, forward, backward))

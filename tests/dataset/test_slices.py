@@ -33,9 +33,7 @@ def test_evaluation_takes_the_largest_and_another_large_one(case: PreparedCase) 
     mask = case.native_label("organ")
     axes = {"sagittal": 0, "coronal": 1, "axial": 2}
     chosen = evaluation_slices(case, "organ", seed=3)
-    assert [item[:2] for item in chosen] == [
-        (name, kind) for name in PLANES for kind in ("largest", "random")
-    ]
+    assert [item[:2] for item in chosen] == [(name, kind) for name in PLANES for kind in ("largest", "random")]
     for plane_name in PLANES:
         axis = axes[plane_name]
         counts = mask.voxels.sum(axis=tuple(other for other in range(3) if other != axis))

@@ -59,9 +59,7 @@ def test_without_a_choice_every_label_is_a_structure(tmp_path: Path) -> None:
         (FILES, "1", "organ '1' is in no case"),
     ],
 )
-def test_labels_that_do_not_exist_are_named_with_those_that_do(
-    raw: RawDataset, text: str, message: str
-) -> None:
+def test_labels_that_do_not_exist_are_named_with_those_that_do(raw: RawDataset, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolve(text, raw)
 

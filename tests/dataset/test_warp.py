@@ -51,9 +51,7 @@ def test_without_a_warp_the_table_is_the_scans_own_slices(case: PreparedCase, pl
 
 
 @pytest.mark.parametrize("plane_name", PLANES)
-def test_the_table_of_a_warped_organ_holds_all_of_it_and_its_margin(
-    case: PreparedCase, plane_name: str
-) -> None:
+def test_the_table_of_a_warped_organ_holds_all_of_it_and_its_margin(case: PreparedCase, plane_name: str) -> None:
     box_mm = np.array(case.entry.organs["organ"].box_mm)
     shares = []
     for seed in range(20):

@@ -24,9 +24,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         voxels = (100 * mask + generator.normal(0, 5, size=mask.shape)).astype(np.float32)
         write_nifti(source / f"p{number}.nii.gz", Volume(voxels, affine))
         write_nifti(source / f"p{number}_label.nii.gz", Volume(mask.astype(np.uint8), affine))
-    options = PrepareOptions(
-        structures="egg=1", modality="mr", val_fraction=0.17, test_fraction=0.34, num_workers=0
-    )
+    options = PrepareOptions(structures="egg=1", modality="mr", val_fraction=0.17, test_fraction=0.34, num_workers=0)
     prepare(source, out, options, show_progress=False)
     return out
 

@@ -55,9 +55,7 @@ class FragileStage(ToyStage):
 
 
 def run(folder: Path, stage: ToyStage, resume: bool = False, **options: Any) -> MedicalTrainer:
-    loop = MedicalTrainer(
-        stage, LoopOptions(**{**OPTIONS, **options}), folder, console=Console(file=io.StringIO())
-    )
+    loop = MedicalTrainer(stage, LoopOptions(**{**OPTIONS, **options}), folder, console=Console(file=io.StringIO()))
     torch.rand(3)  # a resumed process is not in the state of a fresh one
     loop.train(resume)
     return loop
@@ -94,9 +92,7 @@ def test_asked_to_stop_with_half_an_accumulation(tmp_path: Path, uninterrupted: 
     loop = MedicalTrainer(stage, LoopOptions(**OPTIONS), tmp_path, console=Console(file=io.StringIO()))
     stage.stops = lambda: setattr(loop._stop, "asked", True)
     assert loop.train().interrupted
-    resumed = MedicalTrainer(
-        ToyStage(), LoopOptions(**OPTIONS), tmp_path, console=Console(file=io.StringIO())
-    )
+    resumed = MedicalTrainer(ToyStage(), LoopOptions(**OPTIONS), tmp_path, console=Console(file=io.StringIO()))
     resumed.load_checkpoint()
     waiting = any(p.grad is not None for p in resumed.learner.parameters.values())
     assert waiting == (resumed.counters.position not in (0, 3, 4))
@@ -138,9 +134,7 @@ def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
 def test_another_run_is_refused_and_the_differences_are_named(tmp_path: Path) -> None:
     run(tmp_path, ToyStage())
     other = ToyStage(noise=0.3)
-    with pytest.raises(
-        ValueError, match=r"another run[\s\S]*options.lr: the run has 0.05, now 0.1"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"another run[\s\S]*options.lr: the run has 0.05, now 0.1") as caught:
         run(tmp_path, other, resume=True, lr=0.1, num_workers=1)
     assert "stage.noise: the run has 0.1, now 0.3" in str(caught.value)
     assert "num_workers" not in str(caught.value)

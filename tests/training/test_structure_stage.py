@@ -165,9 +165,7 @@ def test_training_lowers_the_loss_and_the_saved_adapter_is_the_trained_model(
     assert losses[-1] < 0.95 * losses[0]
     fresh = small_model()
     meta = load_adapter(result.last, fresh.structure_flow, base_fingerprint=fresh.fingerprint)
-    assert (
-        meta.stage == "structure" and meta.organs == ("egg",) and meta.base_fingerprint == model.fingerprint
-    )
+    assert meta.stage == "structure" and meta.organs == ("egg",) and meta.base_fingerprint == model.fingerprint
     trained = state(model)
     assert not moved(trained, state(fresh))
     assert meta.metrics["loss"] == losses[-1]
@@ -191,9 +189,7 @@ def test_a_killed_and_resumed_run_saves_the_same_adapter(
             monkeypatch.setattr(stage, "loss", dying)
             with pytest.raises(KeyboardInterrupt):
                 loop.train()
-            loop = trainer(
-                structure_stage(small_model(), data_root, tmp_path), tmp_path / name, checkpoint_steps=1
-            )
+            loop = trainer(structure_stage(small_model(), data_root, tmp_path), tmp_path / name, checkpoint_steps=1)
         loop.train(resume=True)
         finals.append((tmp_path / name / "last" / "adapter_model.safetensors").read_bytes())
     assert finals[0] == finals[1]
@@ -215,9 +211,7 @@ def test_a_run_on_other_data_or_options_is_not_resumed(data_root: Path, tmp_path
     trainer(structure_stage(small_model(), data_root, tmp_path), tmp_path / "run", epochs=1).train()
     other = structure_stage(small_model(), data_root, tmp_path, rank=2)
     other.model.fingerprint = "1" * 64
-    with pytest.raises(
-        ValueError, match=r"stage.base.fingerprint[\s\S]*stage.structure.rank: the run has 4, now 2"
-    ):
+    with pytest.raises(ValueError, match=r"stage.base.fingerprint[\s\S]*stage.structure.rank: the run has 4, now 2"):
         trainer(other, tmp_path / "run", epochs=1).train(resume=True)
 
 

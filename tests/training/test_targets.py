@@ -51,16 +51,24 @@ def test_a_target_is_the_posterior_mean_and_is_made_once(
 ) -> None:
     model = small_model("solid" if occupancy == "solid" else "surface")
     shape = box(-0.5, 0.5)
-    made = StructureTargets(model, tmp_path).target(shape)
+    (made,) = StructureTargets(model, tmp_path).targets([shape])
     grid = torch.from_numpy(occupancy_grid(shape, 16, occupancy))[None, None]
     with torch.no_grad():
-        assert torch.equal(made.tokens, model.encode_structure(grid)[0])
+        torch.testing.assert_close(made.tokens, model.encode_structure(grid)[0])
     assert made.tokens.shape == (8, 64) and 0 <= made.iou <= 1
 
     kept = StructureTargets(model, tmp_path)
-    monkeypatch.setattr(kept, "_make", lambda mesh: pytest.fail("the target was kept, and is made again"))
-    again = kept.target(shape)
+    monkeypatch.setattr(kept, "_make", lambda meshes: pytest.fail("made again") if meshes else [])
+    (again,) = kept.targets([shape])
     assert torch.equal(again.tokens, made.tokens) and again.iou == made.iou
+
+
+def test_a_target_does_not_depend_on_what_is_made_beside_it(tmp_path: Path, model: SAM3DObjects) -> None:
+    shapes = [box(-0.5, 0.05 * i) for i in range(11)]
+    together = list(StructureTargets(model, tmp_path / "a").targets(shapes))
+    alone = [next(StructureTargets(model, tmp_path / "b").targets([shape])) for shape in reversed(shapes)]
+    for one, other in zip(together, reversed(alone), strict=True):
+        assert torch.equal(one.tokens, other.tokens) and one.iou == other.iou
 
 
 def test_another_shape_or_encoder_has_another_key(tmp_path: Path, model: SAM3DObjects) -> None:
@@ -74,10 +82,10 @@ def test_another_shape_or_encoder_has_another_key(tmp_path: Path, model: SAM3DOb
 
 def test_a_damaged_file_is_made_again(tmp_path: Path, model: SAM3DObjects) -> None:
     targets, shape = StructureTargets(model, tmp_path), box(-0.5, 0.5)
-    made = targets.target(shape)
+    (made,) = targets.targets([shape])
     (path,) = tmp_path.glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:50])
-    assert torch.equal(targets.target(shape).tokens, made.tokens)
+    assert torch.equal(next(targets.targets([shape])).tokens, made.tokens)
     assert path.stat().st_size > 50
 
 

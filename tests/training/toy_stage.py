@@ -36,9 +36,7 @@ class ToyStage:
     def __init__(self, train: int = 7, validation: int = 3, noise: float = 0.1, dropout: float = 0.2) -> None:
         self.module: nn.Module = nn.Sequential(nn.Linear(3, 3), nn.Dropout(dropout), nn.Linear(3, 3))
         self.train_samples = ToySamples(train)
-        self.validation_samples: Sequence[Any] = [
-            ToySamples(validation, seed=1)[i] for i in range(validation)
-        ]
+        self.validation_samples: Sequence[Any] = [ToySamples(validation, seed=1)[i] for i in range(validation)]
         self.noise = noise
         self.bad_index: int | None = None
         self.validation_draws: list[Tensor] = []
@@ -69,9 +67,7 @@ class ToyStage:
         loss = (network(batch["x"]) - 2 * batch["x"] - noise).square().mean()
         return loss, {"noise": noise.square().mean()}
 
-    def validate(
-        self, network: nn.Module, batch: dict[str, Tensor], generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def validate(self, network: nn.Module, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         self.validation_draws.append(torch.randn(2, generator=generator))
         return {"loss": (network(batch["x"]) - 2 * batch["x"]).square().mean()}
 

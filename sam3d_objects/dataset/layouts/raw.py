@@ -144,6 +144,4 @@ def unknown(kind: str, name: str, available: Iterable[str]) -> ValueError:
     """The error for a label that does not exist, naming those that do."""
     names = list(available)
     listed = ", ".join(names) if names else "none"
-    return ValueError(
-        f"{kind} {name!r} is in no case of this data set; available: {listed}.{nearest(name, names)}"
-    )
+    return ValueError(f"{kind} {name!r} is in no case of this data set; available: {listed}.{nearest(name, names)}")

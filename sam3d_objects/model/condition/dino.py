@@ -41,8 +41,12 @@ class Dino(nn.Module):
             raise ValueError(f"Dino does not know the arguments {sorted(unknown)}")
         if vit is None and dino_model not in ARCHITECTURES:
             raise ValueError(f"dino_model must be one of {sorted(ARCHITECTURES)}, got {dino_model!r}")
-        self.input_size, self.normalize_images, self.prenorm_features = input_size, normalize_images, prenorm_features
-        self.backbone = VisionTransformer(**(vit or ARCHITECTURES[dino_model]))  # type: ignore[arg-type]  # mypy can't see that no float is among them
+        self.input_size, self.normalize_images, self.prenorm_features = (
+            input_size,
+            normalize_images,
+            prenorm_features,
+        )
+        self.backbone = VisionTransformer(**(vit or ARCHITECTURES[dino_model]))
         self.embed_dim = self.backbone.embed_dim
 
     def preprocess(self, image: Tensor) -> Tensor:
@@ -52,7 +56,9 @@ class Dino(nn.Module):
         if image.shape[1] == 1:
             image = image.expand(-1, 3, -1, -1)
         if self.normalize_images:
-            image = (image - image.new_tensor(IMAGENET_MEAN)[:, None, None]) / image.new_tensor(IMAGENET_STD)[:, None, None]
+            image = (image - image.new_tensor(IMAGENET_MEAN)[:, None, None]) / image.new_tensor(IMAGENET_STD)[
+                :, None, None
+            ]
         return image
 
     def forward(self, image: Tensor) -> Tensor:

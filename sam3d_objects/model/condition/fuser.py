@@ -1,6 +1,7 @@
 """The condition embedder: six inputs, three embedders, one token sequence. Letters: B batch, T tokens, C channels."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +57,7 @@ class EmbedderFuser(nn.Module):
         self.inputs = [tuple((str(name), str(group)) for name, group in wanted) for _, wanted in embedder_list]
         groups = list(dict.fromkeys(group for wanted in self.inputs for _, group in wanted))
         self.group_index = {group: index for index, group in enumerate(groups)}
-        widths = [int(embedder.embed_dim) for embedder in self.module_list]
+        widths = [cast(int, embedder.embed_dim) for embedder, _ in embedder_list]
         self.embed_dim = embed_dim or max(widths)
         hidden = swiglu_width(self.embed_dim, projection_net_hidden_dim_multiplier)
         self.projection_nets = nn.ModuleList(

@@ -13,7 +13,12 @@ class PointPatchEmbed(nn.Module):
     """
 
     def __init__(
-        self, input_size: int = 256, patch_size: int = 8, embed_dim: int = 512, remap_output: str = "linear", num_heads: int = 16
+        self,
+        input_size: int = 256,
+        patch_size: int = 8,
+        embed_dim: int = 512,
+        remap_output: str = "linear",
+        num_heads: int = 16,
     ) -> None:
         super().__init__()
         if remap_output != "linear":

@@ -73,9 +73,7 @@ def plan_injection(
     return plan
 
 
-def inject_planned(
-    model: nn.Module, plan: Mapping[str, LayerOptions], generator: torch.Generator | None = None
-) -> int:
+def inject_planned(model: nn.Module, plan: Mapping[str, LayerOptions], generator: torch.Generator | None = None) -> int:
     """Adapt exactly the layers of a plan (path -> options), in place; it refuses what `inject_lora` does."""
     modules = dict(model.named_modules(remove_duplicate=False))
     places: dict[int, list[str]] = {}
@@ -83,9 +81,10 @@ def inject_planned(
         places.setdefault(id(module), []).append(path)
     first = not has_lora(model)
     check_plan(model, plan)
+    # Later injections must not freeze again what was unfrozen between.
     if first and plan:
         model.requires_grad_(False)
-    done: set[int] = set()
+    done: set[int] = set()  # A layer at several paths may be planned at each of them.
     for path, options in plan.items():
         linear = modules[path]
         if id(linear) in done:

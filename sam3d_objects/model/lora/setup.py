@@ -65,7 +65,7 @@ def setup_lora_for_medical_finetuning(
         seed=seed,
         generator=generator,
     )
-    freeze_base_params(model)
+    freeze_base_params(model)  # Also where the targets found nothing and strict is off.
     if unfreeze_output_layers:
         _unfreeze_heads(model, output_layer_names, strict)
     unfreeze(model, trained_modules, strict)

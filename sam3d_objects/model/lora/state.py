@@ -92,6 +92,7 @@ def _adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {name: p for name, p in parameters.items() if name in kept}
     for owner in dict.fromkeys(name.rpartition(".")[0] for name in beside):
         module = model.get_submodule(owner)
+        # Only what a state dict holds: buffers that are not persistent are rebuilt, not saved.
         saved = module.state_dict(keep_vars=True)
         for leaf, buffer in module.named_buffers(recurse=False):
             if leaf in saved:

@@ -19,7 +19,7 @@ def lora_summary(model: nn.Module) -> str:
           blocks.{0..23}.self_attn.to_qkv.shape  1024->3072 r4 alpha 8  x24
         trained fully
           latent_mapping.shape.out_layer
-        trainable 2,569,000 of 962,600,000 parameters (0.267 %), of which LoRA 2,555,904
+        trainable 2,576,404 of 962,518,037 parameters (0.268 %), of which LoRA 2,555,904
     """
     layers = lora_layers(model)
     kinds: dict[str, list[str]] = defaultdict(list)

@@ -46,6 +46,7 @@ def trained_fully(model: nn.Module) -> tuple[list[str], list[str]]:
         f"{path}.{name}" for path, layer in lora_layers(model).items() for name, _ in layer.named_parameters()
     }
     modules: list[str] = []
+    # Parents come before their children, so the outermost module takes its parameters first.
     for path, module in model.named_modules():
         own = [f"{path}.{name}" for name, _ in module.named_parameters()]
         if path and own and names.issuperset(own):

@@ -6,6 +6,7 @@ only; pose attends to pose and shape, whose keys and values it may read but not 
 """
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +65,7 @@ class StreamBlock(nn.Module):
         self.streams = tuple(streams)
         self.norm2 = nn.ModuleDict({name: nn.LayerNorm(channels, eps=1e-6) for name in streams})
         self.self_attn = StreamSelfAttention(streams, channels, heads, qk_rms_norm)
-        self.cross_attn = nn.ModuleDict(
-            {name: CrossAttention(channels, condition_channels, heads) for name in streams}
-        )
+        self.cross_attn = nn.ModuleDict({name: CrossAttention(channels, condition_channels, heads) for name in streams})
         self.mlp = nn.ModuleDict({name: FeedForward(channels, mlp_ratio) for name in streams})
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(channels, 6 * channels))
 
@@ -126,7 +125,10 @@ class StructureFlow(nn.Module):
         use_checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        for given, needed, name in ((pe_mode, "ape", "pe_mode"), (force_zeros_cond, True, "force_zeros_cond")):
+        for given, needed, name in (
+            (pe_mode, "ape", "pe_mode"),
+            (force_zeros_cond, True, "force_zeros_cond"),
+        ):
             if given != needed:
                 raise ValueError(f"StructureFlow knows {name}={needed!r}, not {given!r}")
         shared = {name for members in latent_share_transformer.values() for name in members}
@@ -136,7 +138,7 @@ class StructureFlow(nn.Module):
         self.latent_names = tuple(sorted(latent_mapping))
         # Kept apart from the layers, which an adapter may replace.
         self.latent_widths = {name: latent_mapping[name].input_layer.in_features for name in self.latent_names}
-        self.members = {name: (name,) for name in latent_mapping if name not in shared}
+        self.members: dict[str, tuple[str, ...]] = {name: (name,) for name in latent_mapping if name not in shared}
         self.members |= {name: tuple(members) for name, members in latent_share_transformer.items()}
         self.freeze_shared_parameters = freeze_shared_parameters
         self.t_embedder = TimestepEmbedder(model_channels)
@@ -150,7 +152,10 @@ class StructureFlow(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the weights."""
-        return self.blocks[0].adaLN_modulation[1].weight.dtype
+        return next(self.t_embedder.parameters()).dtype
+
+    def _latent(self, name: str) -> Latent:
+        return cast(Latent, self.latent_mapping[name])
 
     def frozen_parameters(self) -> list[str]:
         """Names of the parameters that both streams share, which the release kept frozen."""
@@ -183,14 +188,14 @@ class StructureFlow(nn.Module):
         if set(x) != set(self.latent_names):
             raise ValueError(f"the structure flow needs the latents {list(self.latent_names)}, got {sorted(x)}")
         streams = {
-            stream: torch.cat([self.latent_mapping[name].to_tokens(x[name]) for name in members], dim=1)
+            stream: torch.cat([self._latent(name).to_tokens(x[name]) for name in members], dim=1)
             for stream, members in self.members.items()
         }
         time = self.time_embedding(t, d, x[SHAPE].shape[0])
         for block in self.blocks:
             streams = block(streams, time, condition)
-        out = {}
+        out: dict[str, Tensor] = {}
         for stream, members in self.members.items():
             parts = streams[stream].split([x[name].shape[1] for name in members], dim=1)
-            out |= {name: self.latent_mapping[name].from_tokens(part) for name, part in zip(members, parts, strict=True)}
+            out |= {name: self._latent(name).from_tokens(part) for name, part in zip(members, parts, strict=True)}
         return out

@@ -9,6 +9,8 @@ from sam3d_objects.model.embeddings import absolute_position_embedding, grid_coo
 class LearntPositionEmbedder(nn.Module):
     """A learnt position embedding (T, C)."""
 
+    table: Tensor
+
     def __init__(self, model_channels: int, token_len: int) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.randn(token_len, model_channels) * 0.02)
@@ -16,6 +18,8 @@ class LearntPositionEmbedder(nn.Module):
 
 class ShapePositionEmbedder(nn.Module):
     """The fixed embedding of the latent cube's cells (T, C), T = (resolution / patch_size)^3."""
+
+    table: Tensor
 
     def __init__(self, model_channels: int, resolution: int, patch_size: int = 1) -> None:
         super().__init__()
@@ -29,7 +33,10 @@ class Latent(nn.Module):
     pos_emb: Tensor
 
     def __init__(
-        self, in_channels: int, model_channels: int, pos_embedder: LearntPositionEmbedder | ShapePositionEmbedder
+        self,
+        in_channels: int,
+        model_channels: int,
+        pos_embedder: LearntPositionEmbedder | ShapePositionEmbedder,
     ) -> None:
         super().__init__()
         self.input_layer = nn.Linear(in_channels, model_channels)

@@ -147,9 +147,7 @@ class StructureDecoder(nn.Module):
             self.blocks.extend(ResBlock3d(width) for _ in range(num_res_blocks))
             if level + 1 < len(channels):
                 self.blocks.append(Upsample3d(width, channels[level + 1]))
-        self.out_layer = nn.Sequential(
-            ChannelLayerNorm(last), nn.SiLU(), nn.Conv3d(last, out_channels, 3, padding=1)
-        )
+        self.out_layer = nn.Sequential(ChannelLayerNorm(last), nn.SiLU(), nn.Conv3d(last, out_channels, 3, padding=1))
 
     def forward(self, latent: Tensor) -> Tensor:
         """Map the latent (B, L, r, r, r), or (B, r^3, L) tokens, to logits (B, 1, R, R, R)."""

@@ -88,20 +88,19 @@ class StructureStage:
         self.model.to(device)
         maker = StructureTargets(self.model, self.targets_folder)
         keys = self._shape_keys()
+        made = maker.targets(self._object_mesh(key) for key in keys)
         said = began = time.monotonic()
-        for done, key in enumerate(keys):
+        for done, (key, target) in enumerate(zip(keys, made, strict=True), start=1):
+            self.targets[key] = target
             if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
                 left = readable_time((said - began) / done * (len(keys) - done))
                 say(f"targets: {done} of {len(keys)}, {left} left")
-            self.targets[key] = maker.target(self._object_mesh(key))
         ious = {"/".join(map(str, key)): target.iou for key, target in self.targets.items()}
         write_json(self.targets_folder / IOU_FILE, ious)
         worst = min(ious, key=lambda name: ious[name])
         mean = float(np.mean(list(ious.values())))
-        say(
-            f"targets: {len(ious)} shapes, encode -> decode IoU {mean:.3f}, least {ious[worst]:.3f} ({worst})"
-        )
+        say(f"targets: {len(ious)} shapes, encode -> decode IoU {mean:.3f}, least {ious[worst]:.3f} ({worst})")
         check_targets(ious.items(), self.options.target_iou_bar)
 
     def _shape_keys(self) -> list[ShapeKey]:
@@ -140,14 +139,11 @@ class StructureStage:
     def sample_names(self, samples: Sequence[Sample]) -> list[str]:
         """Return `case/organ/plane/slice` of each sample, with its variant where it is warped."""
         return [
-            f"{s.case}/{s.organ}/{s.plane_name}/{s.slice_index}"
-            + (f"/variant {s.variant}" if s.variant else "")
+            f"{s.case}/{s.organ}/{s.plane_name}/{s.slice_index}" + (f"/variant {s.variant}" if s.variant else "")
             for s in samples
         ]
 
-    def loss(
-        self, network: nn.Module, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted flow matching loss over B x D (time, noise) pairs, and its terms."""
         options = self.options
         condition, latents = self._repeated(batch, options.draws)
@@ -181,9 +177,7 @@ class StructureStage:
     def _flow_matching(
         self, network: nn.Module, latents: Latents, condition: Tensor, t: Tensor, noise: Latents
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        return flow_matching_loss(
-            network, latents, condition, t.to(condition.device), noise, self.options.weights
-        )
+        return flow_matching_loss(network, latents, condition, t.to(condition.device), noise, self.options.weights)
 
     def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
         """Write the adapter folder."""
@@ -237,9 +231,7 @@ def _patients(dataset: TS_SAM3D_Dataset) -> set[str]:
     return {patient_of[case] for case, _ in dataset.pairs}
 
 
-def contract_of(
-    dataset: TS_SAM3D_Dataset, model: SAM3DObjects, drop_pointmap: bool = False
-) -> InferenceContract:
+def contract_of(dataset: TS_SAM3D_Dataset, model: SAM3DObjects, drop_pointmap: bool = False) -> InferenceContract:
     """Return how an adapter trained on a data set is to be used, sampled as the base model is."""
     manifest, settings = dataset.manifest, model.settings
     return InferenceContract(

@@ -42,9 +42,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels)
-        )
+        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mlp(x)
@@ -77,7 +75,7 @@ class Latent(nn.Module):
 
 
 class TwoStreamFlow(nn.Module):
-    """The names of the structure flow around something that can be run; one stream serves every latent but shape."""
+    """The names of the structure flow around something that runs; one stream serves all latents but shape."""
 
     def __init__(self, channels: int = 16, blocks: int = 3) -> None:
         super().__init__()
@@ -155,39 +153,35 @@ def randomise_adapters(model: nn.Module, seed: int = 3) -> None:
 
 
 def train_steps(model: TwoStreamFlow, steps: int, lr: float = 0.1) -> None:
-    """Plain SGD steps on a loss that every used latent feels; translation_scale, as in training, is not weighed."""
+    """Plain SGD steps on a loss that every latent feels but translation_scale, as in training."""
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr)
     for _ in range(steps):
         optimizer.zero_grad()
         out = model(flow_inputs())
-        torch.stack(
-            [(out[name] - 1).square().mean() for name in ("shape", STREAMS[1], "scale")]
-        ).sum().backward()
+        torch.stack([(out[name] - 1).square().mean() for name in ("shape", STREAMS[1], "scale")]).sum().backward()
         optimizer.step()
 
 
 def released_structure_flow(shared_folder: Path) -> nn.Module:
-    """A skeleton of the released flow on the meta device: every module and shape of its manifest, no forward pass."""
+    """The released flow's skeleton on the meta device: the modules and shapes of its manifest, no forward."""
     manifest = json.loads((shared_folder / "reference/manifests/ss_generator__generator.json").read_text())
     prefix = "_base_models.generator.reverse_fn.backbone."
-    shapes = {tensor["key"].removeprefix(prefix): tensor["shape"] for tensor in manifest["tensors"]}
+    tensors = {tensor["key"].removeprefix(prefix): tensor for tensor in manifest["tensors"]}
     root = nn.Module()
-    for name, shape in shapes.items():
+    for name, tensor in tensors.items():
         path, _, leaf = name.rpartition(".")
-        *parents, last = path.split(".")
-        module = root
-        for part in parents:
-            if part not in module._modules:
-                module.add_module(part, nn.Module())
-            module = module.get_submodule(part)
-        if leaf == "weight" and len(shape) == 2:
-            module.add_module(
-                last, nn.Linear(shape[1], shape[0], bias=f"{path}.bias" in shapes, device="meta")
-            )
-        elif not (leaf == "bias" and isinstance(module._modules.get(last), nn.Linear)):
-            if last not in module._modules:
-                module.add_module(last, nn.Module())
-            module.get_submodule(last).register_parameter(
-                leaf, nn.Parameter(torch.empty(shape, device="meta"))
-            )
+        owner = root
+        for part in path.split("."):
+            if part not in owner._modules:
+                owner.add_module(part, nn.Module())
+            owner = owner.get_submodule(part)
+        value = torch.empty(tensor["shape"], device="meta")
+        if tensor["kind"] == "buffer":
+            owner.register_buffer(leaf, value)
+        elif leaf == "weight" and value.dim() == 2:
+            parent, _, last = path.rpartition(".")
+            linear = nn.Linear(value.shape[1], value.shape[0], bias=f"{path}.bias" in tensors, device="meta")
+            setattr(root.get_submodule(parent), last, linear)
+        elif not isinstance(owner, nn.Linear):
+            owner.register_parameter(leaf, nn.Parameter(value))
     return root

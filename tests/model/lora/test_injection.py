@@ -128,7 +128,7 @@ def test_bad_targets() -> None:
         inject_lora(TwoStreamFlow(), "re:blocks.(")
     with pytest.raises(ValueError, match="a target is a glob"):
         inject_lora(TwoStreamFlow(), [3])  # type: ignore[list-item]  # Wrong on purpose.
-    with pytest.raises(ValueError, match="no nn.Linear"):
+    with pytest.raises(ValueError, match=r"no nn\.Linear"):
         inject_lora(nn.Linear(2, 2), "*")
 
 
@@ -217,7 +217,7 @@ def test_a_config_round_trips_and_sets_a_model_up() -> None:
     counts = setup_from_config(TwoStreamFlow(channels=16, blocks=1), config, seed=0)
     assert counts["lora"] == 2 * (16 + 16) * 2 + 1 * (16 + 32) * 2
     assert counts["trainable"] == counts["lora"] + 32
-    with pytest.raises(ValueError, match="got 'alfa'. Did you mean 'alpha'"):
+    with pytest.raises(ValueError, match=r"got 'alfa'\. Did you mean 'alpha'"):
         LoRAConfig.from_dict({"alfa": 1})
     with pytest.raises(ValueError, match="has 'r'"):
         LoRAConfig(patterns={"*": {"r": 1}})

@@ -73,9 +73,7 @@ def test_weight_and_merge_equal_the_forward_pass(bias: bool) -> None:
 def test_merge_sums_in_float32_and_rounds_once() -> None:
     """A bfloat16 product of B and A would lose digits before the sum is rounded."""
     layer = trained_layer(dtype=torch.bfloat16)
-    exact = (
-        layer.original_linear.weight.double() + layer.scaling * layer.lora_B.double() @ layer.lora_A.double()
-    )
+    exact = layer.original_linear.weight.double() + layer.scaling * layer.lora_B.double() @ layer.lora_A.double()
     assert layer.merge_weights().weight.dtype == torch.bfloat16
     assert torch.equal(layer.merge_weights().weight, exact.float().bfloat16())
 
@@ -113,9 +111,7 @@ def test_half_precision_base_keeps_a_float32_adapter() -> None:
     layer = trained_layer(dtype=torch.bfloat16)
     assert layer.lora_A.dtype == layer.lora_B.dtype == torch.float32
     x = torch.randn(4, 6)
-    exact = torch.nn.functional.linear(
-        x, layer.original_linear.weight.float(), layer.original_linear.bias.float()
-    )
+    exact = torch.nn.functional.linear(x, layer.original_linear.weight.float(), layer.original_linear.bias.float())
     exact = exact + layer.scaling * x @ layer.lora_A.t() @ layer.lora_B.t()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = layer(x)

@@ -114,9 +114,7 @@ def test_merged_equals_adapted_and_has_no_trace_of_lora() -> None:
     merged = merged_model(model)
     assert has_lora(model) and not has_lora(merged), "the copy is merged, the model is not"
     assert set(merged.state_dict()) == names
-    assert all(
-        type(a) is type(b) for a, b in zip(merged.modules(), TwoStreamFlow(blocks=2).modules(), strict=True)
-    )
+    assert all(type(a) is type(b) for a, b in zip(merged.modules(), TwoStreamFlow(blocks=2).modules(), strict=True))
     out = merged(flow_inputs())
     for name in adapted:
         assert (out[name] - adapted[name]).abs().max() <= 1e-5 * adapted[name].abs().max()

@@ -1,0 +1,72 @@
+"""Move and scale a sample so that its cut through the slice agrees with the mask that was given.
+
+The fit sees the mask and the sample, nothing else. Letters: K samples, N mask pixels.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam3d_objects.arrays import BoolArray, FloatArray
+from sam3d_objects.mesh import RAS_TO_LPS, ObjectFrame
+from sam3d_objects.reconstruct.field import PlacedSolid
+from sam3d_objects.volume import SlicePlane
+
+STEPS = 40
+LEARNING_RATE = 0.02
+# What the model leaves open: standard deviations of in-plane place, through-plane place (shares of the size), log size.
+PRIOR_STD = (0.10, 0.10, 0.04, 0.06)
+PRIOR_WEIGHT = 0.02
+
+
+def fit_to_mask(samples: list[PlacedSolid], mask: BoolArray, plane: SlicePlane) -> list[PlacedSolid]:
+    """Fit each of K samples to a mask (rows, cols) by translation and scale.
+
+    Maximises the soft Dice of the sample's cut with the mask, less a penalty that keeps the change within what the
+    model's own pose leaves open. A sample whose cut misses the mask altogether is moved by the penalty's gradient
+    only, that is, not at all.
+    """
+    points = torch.from_numpy(plane.grid_mm().reshape(-1, 3)).float()
+    inside = torch.from_numpy(np.ascontiguousarray(mask).reshape(-1)).float()
+    fields = torch.from_numpy(np.stack([s.field for s in samples])).float()[:, None]
+    centers = torch.from_numpy(np.stack([s.frame.center_mm for s in samples])).float()
+    sizes = torch.tensor([s.frame.size_mm for s in samples])
+    axes = torch.from_numpy(plane.camera_axes.copy()).float()
+    change = torch.zeros(len(samples), 4, requires_grad=True)
+    optimiser = torch.optim.Adam([change], lr=LEARNING_RATE)
+    prior = torch.tensor(PRIOR_STD)
+    with torch.enable_grad():
+        for _ in range(STEPS):
+            optimiser.zero_grad()
+            cut = cut_fields(fields, points, *_moved(centers, sizes, axes, change))
+            overlap = 2 * (cut * inside).sum(1) / (cut.sum(1) + inside.sum() + 1e-6)
+            loss = (1 - overlap + PRIOR_WEIGHT * (change / prior).square().sum(1)).sum()
+            loss.backward()
+            optimiser.step()
+    moved, scaled = _moved(centers, sizes, axes, change.detach())
+    return [
+        PlacedSolid(sample.field, ObjectFrame(center.double().numpy(), float(size)))
+        for sample, center, size in zip(samples, moved, scaled, strict=True)
+    ]
+
+
+def _moved(centers: Tensor, sizes: Tensor, axes: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    """Apply (K, 4) changes (camera x, y, z in sizes; log size) to centres (K, 3) and sizes (K,)."""
+    return centers + (change[:, :3] * sizes[:, None]) @ axes, sizes * change[:, 3].exp()
+
+
+def cut_fields(fields: Tensor, points_mm: Tensor, centers: Tensor, sizes: Tensor) -> Tensor:
+    """Sample K fields (K, 1, R, R, R) at N patient points (N, 3); returns (K, N), 0 outside the cube."""
+    lps = torch.tensor(RAS_TO_LPS.diagonal().copy(), dtype=torch.float32)
+    unit = (points_mm[None] - centers[:, None]) * lps / sizes[:, None, None] * 2  # the cube is [-1, 1]
+    # grid_sample wants (x, y, z) = (last axis, ..., first axis); cell centres lie half a cell inside the cube.
+    grid = unit.flip(-1)[:, :, None, None]
+    sampled = torch.nn.functional.grid_sample(fields, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return sampled[:, 0, :, 0, 0]
+
+
+def cut_dice(field: FloatArray, mask: BoolArray) -> float:
+    """Dice of a cut (rows, cols), solid above a half, with a mask; 0 where both are empty."""
+    solid = field > 0.5
+    total = int(solid.sum() + mask.sum())
+    return 2 * int((solid & mask).sum()) / total if total else 0.0

@@ -1,0 +1,83 @@
+"""From one slice with the organ marked to the whole organ's surface in patient mm."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam3d_objects.adapter import InferenceContract
+from sam3d_objects.arrays import AnyArray, FloatArray
+from sam3d_objects.mesh import Mesh, ObjectFrame, SliceCamera, pointmap
+from sam3d_objects.model import SAM3DObjects
+from sam3d_objects.model.preprocess import PointmapStatistics
+from sam3d_objects.model.structure.flow import SHAPE
+from sam3d_objects.reconstruct.field import PatientField, PlacedSolid, average, solid_from_shell
+from sam3d_objects.reconstruct.fit import fit_to_mask
+from sam3d_objects.volume import Intensity, SliceInput, condition_image
+
+
+class Reconstructor:
+    """A model with the way it is to be used: `reconstructor(slice, seed) -> Mesh`.
+
+    Args:
+        model: a base, adapted or merged model.
+        contract: how slices are prepared and the model is sampled.
+        reference: voxels that percentiles come from where the field of view is the scan.
+    """
+
+    def __init__(self, model: SAM3DObjects, contract: InferenceContract, reference: AnyArray | None = None) -> None:
+        self.model, self.contract, self.reference = model.eval(), contract, reference
+        self.intensity = Intensity(contract.modality, contract.window_hu, contract.percentiles)
+
+    def __call__(self, slice: SliceInput, seed: int) -> Mesh:
+        """Return the organ's closed surface, patient mm.
+
+        Raises:
+            ValueError: the slice cannot be used, or no voxel of the prediction is solid.
+        """
+        return self.field(slice, seed).mesh(self.contract.threshold)
+
+    def field(self, slice: SliceInput, seed: int) -> PatientField:
+        """Return the mean of the K samples as a field in patient space, before the threshold."""
+        return average(self.samples(slice, seed))
+
+    @torch.no_grad()
+    def samples(self, slice: SliceInput, seed: int) -> list[PlacedSolid]:
+        """Draw the K samples, placed in the patient and, if the contract says so, fitted to the mask."""
+        contract = self.contract
+        seen, image01 = condition_image(
+            slice, self.intensity, contract.field_of_view, contract.margin_mm, self.reference
+        )
+        camera = SliceCamera.from_plane(seen.plane)
+        inputs = self.model.condition_inputs(
+            image01, seen.mask, pointmap(seen.plane, camera, seen.valid), camera.camera_axes[2]
+        )
+        batch = {name: value[None].to(self.model.device) for name, value in inputs.tensors.items()}
+        condition = self.model.embed(batch, drop_pointmap=contract.pointmap == "drop")
+        latents = self.model.sample_structure(
+            condition,
+            torch.Generator().manual_seed(seed),
+            steps=contract.steps,
+            guidance=contract.guidance,
+            samples=contract.samples,
+        )
+        fields = self._solids(latents.pop(SHAPE))
+        placed = [
+            PlacedSolid(field, self._frame({name: value[k] for name, value in latents.items()}, inputs.scene, camera))
+            for k, field in enumerate(fields)
+        ]
+        return fit_to_mask(placed, seen.mask, seen.plane) if contract.fit else placed
+
+    def _solids(self, tokens: Tensor) -> list[FloatArray]:
+        """Decode shape tokens (K, T, c) to solid fields (R, R, R)."""
+        logits = self.model.decode_structure(tokens)[:, 0].cpu()
+        if self.model.settings.occupancy == "solid":
+            return list(torch.sigmoid(logits).double().numpy())
+        return [solid_from_shell((one > 0).numpy()) for one in logits]
+
+    def _frame(self, latents: dict[str, Tensor], scene: PointmapStatistics, camera: SliceCamera) -> ObjectFrame:
+        """Decode one sample's pose to the object's frame; the rotation is known from the slice's plane."""
+        pose = self.model.pose_from_tokens({name: value.cpu() for name, value in latents.items()}, scene)
+        center_mm = camera.to_patient(pose.translation.numpy()[None])[0]
+        if not (np.isfinite(center_mm).all() and np.isfinite(pose.size)):
+            raise ValueError(f"the model's pose is not finite: centre {center_mm.tolist()} mm, size {pose.size} mm")
+        return ObjectFrame(center_mm, pose.size)

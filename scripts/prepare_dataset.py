@@ -3,8 +3,8 @@
 
 import sys
 
-from sam3d_objects.cli.prepare import prepare
 from sam3d_objects.cli.main import run
+from sam3d_objects.cli.prepare import prepare
 
 if __name__ == "__main__":
     sys.exit(run("prepare_dataset.py", prepare, sys.argv[1:]))

@@ -3,8 +3,8 @@
 
 import sys
 
-from sam3d_objects.cli.reconstruct import reconstruct
 from sam3d_objects.cli.main import run
+from sam3d_objects.cli.reconstruct import reconstruct
 
 if __name__ == "__main__":
     sys.exit(run("reconstruct.py", reconstruct, sys.argv[1:]))

@@ -71,7 +71,7 @@ def run(program: str, command: Callable[..., None], arguments: Sequence[str]) ->
 
 def overview() -> str:
     """The text of `sam3d-med --help`: what each command does, in one line."""
-    lines = [f"  {name:<12}{inspect.getdoc(function).splitlines()[0]}" for name, function in _documented()]
+    lines = [f"  {name:<12}{(inspect.getdoc(function) or '').splitlines()[0]}" for name, function in COMMANDS.items()]
     return "\n".join(
         [
             "usage: sam3d-med COMMAND [options]        sam3d-med COMMAND --help",
@@ -85,10 +85,6 @@ def overview() -> str:
             "Start with: sam3d-med pipeline --out demo",
         ]
     )
-
-
-def _documented() -> list[tuple[str, Callable[..., None]]]:
-    return list(COMMANDS.items())
 
 
 def _complain(program: str, error: Exception, status: int) -> int:

@@ -36,9 +36,7 @@ SHORTHANDS = {
     "resume": "",
     "num_workers": "processes (threads in training) beside the main one; default: as the work needs",
 }
-DOTTED = (
-    "every option of this step as --{prefix}NAME or in the preset; the help of its own command lists them"
-)
+DOTTED = "every option of this step as --{prefix}NAME or in the preset; the help of its own command lists them"
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
 
@@ -54,12 +52,8 @@ class CommandParser:
         self.function = function
         hints = typing.get_type_hints(function, include_extras=True)
         parameters = inspect.signature(function).parameters
-        self.plain = {
-            name: hint for name, hint in hints.items() if name in parameters and not _is_options(hint)
-        }
-        self.options = {
-            name: hint for name, hint in hints.items() if name in parameters and _is_options(hint)
-        }
+        self.plain = {name: hint for name, hint in hints.items() if name in parameters and not _is_options(hint)}
+        self.options = {name: hint for name, hint in hints.items() if name in parameters and _is_options(hint)}
         self.prefixes = {name: f"{name}." if len(self.options) > 1 else "" for name in self.options}
         self.parser = ArgumentParser(
             prog=program,
@@ -70,9 +64,7 @@ class CommandParser:
             allow_abbrev=False,
         )
         self.flags = ["--help", "--config"]
-        self.parser.add_argument(
-            "--config", metavar="FILE", help="options from a YAML preset; flags win over it"
-        )
+        self.parser.add_argument("--config", metavar="FILE", help="options from a YAML preset; flags win over it")
         for name, hint in self.plain.items():
             self._add_plain(name, hint, parameters[name].default)
         self.shorthands = self._add_shorthands() if len(self.options) > 1 else ()

@@ -26,9 +26,7 @@ def pipeline(
     evaluate: EvaluateOptions,
     raw_nifti: Annotated[Path | None, "folder of scans with labels; without it: synthetic phantoms"] = None,
     out: Annotated[Path | None, "folder for everything [demo, or output with --raw_nifti]"] = None,
-    checkpoint_dir: Annotated[
-        Path | None, "folder of the training run and its adapters [OUT/training]"
-    ] = None,
+    checkpoint_dir: Annotated[Path | None, "folder of the training run and its adapters [OUT/training]"] = None,
     eval_dir: Annotated[Path | None, "folder of the scores and the report [OUT/evaluation]"] = None,
     only_preprocess: Annotated[bool, "only prepare the data set"] = False,
     only_train: Annotated[bool, "only train, on the data set that OUT has"] = False,
@@ -48,9 +46,7 @@ def pipeline(
     began = time.monotonic()
     out = out or Path("demo" if raw_nifti is None else "output")
     chosen = chosen_steps(only_preprocess, only_train, only_eval, preprocess)
-    run = _Run(
-        Steps(out), out / "dataset", checkpoint_dir or out / "training", eval_dir or out / "evaluation"
-    )
+    run = _Run(Steps(out), out / "dataset", checkpoint_dir or out / "training", eval_dir or out / "evaluation")
     if PREPARE in chosen:
         if raw_nifti is None:
             run.phantoms(out / "scans", phantoms)
@@ -73,9 +69,7 @@ def chosen_steps(only_preprocess: bool, only_train: bool, only_eval: bool, prepr
     only = {PREPARE: only_preprocess, TRAIN: only_train, EVALUATE: only_eval}
     named = {step for step, given in only.items() if given}
     if len(named) > 1 or (only_preprocess and not preprocess):
-        raise ValueError(
-            "give at most one of --only_preprocess, --only_train, --only_eval and --no_preprocess"
-        )
+        raise ValueError("give at most one of --only_preprocess, --only_train, --only_eval and --no_preprocess")
     return named or ({PREPARE, TRAIN, EVALUATE} if preprocess else {TRAIN, EVALUATE})
 
 
@@ -116,9 +110,7 @@ class _Run:
     def train(self, options: TrainOptions) -> None:
         def action(unfinished: bool) -> None:
             resume = options.resume or unfinished
-            if train_adapter(
-                self.data, self.training, dataclasses.replace(options, resume=resume)
-            ).interrupted:
+            if train_adapter(self.data, self.training, dataclasses.replace(options, resume=resume)).interrupted:
                 raise KeyboardInterrupt
 
         self.steps.run(
@@ -153,9 +145,7 @@ class _Run:
     def _data_fingerprint(self) -> str:
         manifest = self.data / "manifest.json"
         if not manifest.is_file():
-            raise ValueError(
-                f"no prepared data set at {self.data}: run once without --no_preprocess or --only_..."
-            )
+            raise ValueError(f"no prepared data set at {self.data}: run once without --no_preprocess or --only_...")
         return str(read_json(manifest)["fingerprint"])
 
 

@@ -9,9 +9,7 @@ if TYPE_CHECKING:
     from sam3d_objects import dataset
 
 
-def phantoms(
-    out: Annotated[Path, "folder for the scans; made if it is not there"], options: PhantomOptions
-) -> None:
+def phantoms(out: Annotated[Path, "folder for the scans; made if it is not there"], options: PhantomOptions) -> None:
     """Make synthetic phantom scans with organ labels, for the demo.
 
     They are laid out as TotalSegmentator's: OUT/sXXXX/ct.nii.gz and OUT/sXXXX/segmentations/ORGAN.nii.gz.

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from sam3d_objects.config import TrainOptions
 
 if TYPE_CHECKING:
-    from sam3d_objects.adapter import InferenceContract
-    from sam3d_objects.dataset import Manifest
     from sam3d_objects.model import SAM3DObjects
     from sam3d_objects.training import StructureStage, TrainResult
 
@@ -41,26 +39,40 @@ def train(
 
 
 def train_adapter(data_root: Path, checkpoint_dir: Path, options: TrainOptions) -> "TrainResult":
-    """Train, and return how it ended."""
-    from sam3d_objects.model.weights import load_model
+    """Train, choose the threshold on validation patients, and return how it ended."""
+    from sam3d_objects.dataset import Manifest
+    from sam3d_objects.model import load_model
     from sam3d_objects.training import LoopOptions, MedicalTrainer
 
-    from .validation import reconstruction_validator
+    from .models import torch_device
+    from .validation import Judged, calibrate_adapter, mean_dice, validation_slices
 
-    model = load_model(options.base)
-    stage = structure_stage(model, data_root, options)
-    validator = reconstruction_validator(stage, options)
+    Manifest.load(data_root)  # what is wrong with the data is said before a large model is read
+    stage = structure_stage(load_model(options.base), data_root, options)
+    slices: list[Judged] = []
+    if stage.validation is not None:
+        organs = organ_names(options.organs)
+        slices = validation_slices(data_root, organs, options.seed, options.validation_slices)
+    quick = dataclasses.replace(stage.contract, samples=options.validation_samples)
+
+    def validator() -> dict[str, float]:
+        return {"dice": mean_dice(stage.model, quick, slices, options.seed)}
+
     loop = LoopOptions(**_same_names(options, LoopOptions))
-    trainer = MedicalTrainer(stage, loop, checkpoint_dir, validator=validator)
-    return trainer.train(resume=options.resume)
+    trainer = MedicalTrainer(stage, loop, checkpoint_dir, validator=validator if slices else None)
+    result = trainer.train(resume=options.resume)
+    if slices and options.threshold is None and not result.interrupted:
+        device = torch_device(options.device)
+        threshold = calibrate_adapter(result.best, options.base, device, slices, options.seed)
+        print(f"{result.best}: threshold {threshold:g}, the best on {len(slices)} validation slices")
+    return result
 
 
 def structure_stage(model: "SAM3DObjects", data_root: Path, options: TrainOptions) -> "StructureStage":
     """Put the structure stage together: model, training and validation slices, contract."""
-    from sam3d_objects.dataset import Augment, Manifest, TS_SAM3D_Dataset
-    from sam3d_objects.training import StructureOptions, StructureStage, ValidationSlices
+    from sam3d_objects.dataset import Augment, TS_SAM3D_Dataset
+    from sam3d_objects.training import StructureOptions, StructureStage, ValidationSlices, contract_of
 
-    manifest = Manifest.load(data_root)
     organs = organ_names(options.organs)
     samples = TS_SAM3D_Dataset(
         data_root,
@@ -72,9 +84,9 @@ def structure_stage(model: "SAM3DObjects", data_root: Path, options: TrainOption
         allow_mirror=options.allow_mirror,
     )
     validation = None
-    if "val" in manifest.split.values():
+    if "val" in samples.manifest.split.values():
         held_out = TS_SAM3D_Dataset(data_root, "val", organs)
-        validation = ValidationSlices(held_out, options.seed)
+        validation = ValidationSlices(held_out, options.seed, options.validation_slices)
     structure = StructureOptions(
         **_same_names(options, StructureOptions),
         rank=options.lora_rank,
@@ -83,27 +95,12 @@ def structure_stage(model: "SAM3DObjects", data_root: Path, options: TrainOption
         targets=options.lora_targets,
         drop_pointmap=options.pointmap == "drop",
     )
-    contract = inference_contract(manifest, options)
-    return StructureStage(model, samples, validation, data_root / "targets", contract, structure)
-
-
-def inference_contract(manifest: "Manifest", options: TrainOptions) -> "InferenceContract":
-    """Say how the adapter is to be used: as its data set was prepared, and sampled as the options say."""
-    from sam3d_objects.adapter import InferenceContract
-
-    return InferenceContract(
-        field_of_view=manifest.field_of_view,
-        margin_mm=manifest.margin_mm,
-        modality=manifest.modality,
-        window_hu=manifest.window_hu,
-        percentiles=manifest.percentiles,
-        steps=options.steps,
-        guidance=options.guidance,
-        samples=options.samples,
-        threshold=options.threshold,
-        fit=options.fit,
-        pointmap=options.pointmap,
+    given = {name: getattr(options, name) for name in ("samples", "steps", "guidance", "threshold", "fit")}
+    contract = dataclasses.replace(
+        contract_of(samples, model, structure.drop_pointmap),
+        **{name: value for name, value in given.items() if value is not None},
     )
+    return StructureStage(model, samples, validation, data_root / "targets", contract, structure)
 
 
 def organ_names(text: str) -> list[str] | None:

@@ -3,10 +3,11 @@
 from .option import alternatives, check_options, option
 from .prepare import PhantomOptions, PrepareOptions
 from .preset import SECTIONS, load_preset, make_options, option_names, read_preset
-from .reconstruct import SYSTEMS, EvaluateOptions, ReconstructOptions
+from .reconstruct import MODEL_SYSTEMS, SYSTEMS, EvaluateOptions, ReconstructOptions
 from .train import TrainOptions
 
 __all__ = [
+    "MODEL_SYSTEMS",
     "SECTIONS",
     "SYSTEMS",
     "EvaluateOptions",

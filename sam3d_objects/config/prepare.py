@@ -14,9 +14,7 @@ class PrepareOptions:
     layout: str = option(
         "auto", "how the scans are laid out", choices=("auto", "totalsegmentator", "decathlon", "folder")
     )
-    modality: str = option(
-        "auto", "what made the scans; auto: as the files say", choices=("auto", "ct", "mr", "us")
-    )
+    modality: str = option("auto", "what made the scans; auto: as the files say", choices=("auto", "ct", "mr", "us"))
     patient_rule: str = option(
         "auto", "who is one patient: auto, case, pairs (2k-1, 2k), re:REGEX (one group) or csv:FILE:COLUMN"
     )
@@ -39,9 +37,7 @@ class PrepareOptions:
         5.0, "a second part larger than this share of the largest is a reason to leave out", minimum=0.0
     )
     keep: tuple[str, ...] = option((), "reasons that do not leave a structure out: cut, small, parts")
-    on_error: str = option(
-        "error", "a broken case stops, or is recorded and skipped", choices=("error", "skip")
-    )
+    on_error: str = option("error", "a broken case stops, or is recorded and skipped", choices=("error", "skip"))
     num_workers: int | None = option(
         None, "processes; 0: none beside the main one; default: by the size of the work", minimum=0
     )

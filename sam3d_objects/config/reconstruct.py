@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from .option import check_options, option
 
-SYSTEMS = ("base", "adapted", "merged", "extrusion", "mean_shape")
+MODEL_SYSTEMS = ("base", "adapted", "merged")
+SYSTEMS = (*MODEL_SYSTEMS, "extrusion", "ellipsoid", "mean_shape", "nearest_shape", "pca_shape")
 
 
 @dataclass(frozen=True)
@@ -15,9 +16,7 @@ class ReconstructOptions:
     samples: int | None = option(None, "samples that are averaged (K)", minimum=1)
     steps: int | None = option(None, "steps of the sampler", minimum=1)
     guidance: float | None = option(None, "strength of classifier-free guidance", minimum=0.0)
-    threshold: float | None = option(
-        None, "share of samples that makes a voxel solid", minimum=0.01, maximum=0.99
-    )
+    threshold: float | None = option(None, "share of samples that makes a voxel solid", minimum=0.01, maximum=0.99)
     fit: bool | None = option(None, "move and scale the mesh so that its cut agrees with the given mask")
     device: str = option("auto", "auto | cpu | cuda | cuda:N")
     seed: int = option(0, "seed of the samples", minimum=0)
@@ -31,15 +30,16 @@ class EvaluateOptions:
     """What is judged, on which patients. What is `None` is taken from the adapter's inference contract."""
 
     base: str = option("tiny", "the base model that the adapter was trained on: tiny (built in) or a folder")
-    systems: str = option(",".join(SYSTEMS), "what is judged, separated by commas")
+    systems: str = option(
+        "base,adapted,merged,extrusion,mean_shape",
+        "what is judged, separated by commas; also: ellipsoid, nearest_shape, pca_shape",
+    )
     split: str = option("test", "the patients that are judged", choices=("test", "val", "train"))
     organs: str = option("", "structures, separated by commas; empty: all of the data set")
     samples: int | None = option(None, "samples that are averaged (K)", minimum=1)
     steps: int | None = option(None, "steps of the sampler", minimum=1)
     guidance: float | None = option(None, "strength of classifier-free guidance", minimum=0.0)
-    threshold: float | None = option(
-        None, "share of samples that makes a voxel solid", minimum=0.01, maximum=0.99
-    )
+    threshold: float | None = option(None, "share of samples that makes a voxel solid", minimum=0.01, maximum=0.99)
     fit: bool | None = option(None, "move and scale the mesh so that its cut agrees with the given mask")
     device: str = option("auto", "auto | cpu | cuda | cuda:N")
     seed: int = option(0, "seed of the random slices and of the samples", minimum=0)

@@ -19,9 +19,7 @@ class TrainOptions:
     weight_decay: float = option(0.0, "weight decay of AdamW", minimum=0.0)
     warmup_steps: int = option(50, "steps until the highest learning rate", minimum=0)
     lr_floor: float = option(0.02, "part of lr at which the cosine ends", minimum=0.0, maximum=1.0)
-    ema_decay: float = option(
-        0.0, "running average of the trained weights; 0: none", minimum=0.0, maximum=0.9999
-    )
+    ema_decay: float = option(0.0, "running average of the trained weights; 0: none", minimum=0.0, maximum=0.9999)
     clip_norm: float = option(1.0, "largest norm of the gradient; 0: no clipping", minimum=0.0)
     lora_rank: int = option(4, "rank of the LoRA matrices", minimum=1)
     lora_alpha: float = option(8.0, "LoRA is scaled by alpha / rank", minimum=0.0)
@@ -34,9 +32,7 @@ class TrainOptions:
     time_mean: float = option(-1.0, "mean of the logit-normal flow time")
     time_std: float = option(1.0, "standard deviation of the logit-normal flow time", minimum=0.0)
     draws: int = option(1, "draws of time and noise for each slice in a batch", minimum=1)
-    pointmap: str = option(
-        "plane", "the slice's positions as tokens, or none of them", choices=("plane", "drop")
-    )
+    pointmap: str = option("plane", "the slice's positions as tokens, or none of them", choices=("plane", "drop"))
     target_iou_bar: float = option(
         0.6, "training refuses shapes that encoder and decoder keep less of (IoU)", minimum=0.0, maximum=1.0
     )

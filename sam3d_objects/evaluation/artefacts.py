@@ -1,6 +1,4 @@
-"""Artefacts: a row's mesh, pictures of its cuts, and, for a failed one, the traceback; an .npz without pickle
-each.
-"""
+"""Artefacts: a row's mesh, pictures of its cuts, and, for a failed one, the traceback; an .npz without pickle each."""
 
 import itertools
 import math
@@ -47,8 +45,7 @@ class View:
 
 
 def grey(image: AnyArray, shown: BoolArray | None = None) -> npt.NDArray[np.uint8]:
-    """Any intensities (rows, cols) as uint8, from their 1st to their 99th percentile; all 0 for a constant
-    image.
+    """Any intensities (rows, cols) as uint8, from their 1st to their 99th percentile; all 0 for a constant image.
 
     `shown` (rows, cols) bool are the pixels that count; the others become 0.
     """
@@ -119,9 +116,8 @@ def file_name(row: Row) -> str:
 def save_artefact(out: Path, row: Row, material: Material, mesh: Mesh | None, usable: bool, trace: str) -> Path:
     """Write a row's artefact.
 
-    Keys: `vertices` (V, 3) float32 mm and `faces` (F, 3) int32, empty without a prediction; `traceback`;
-        `slice_image` uint8,
-    `slice_mask` and `slice_spacing_mm`, what the predictor saw; `views`, names of planes, the first the given
+    Keys: `vertices` (V, 3) float32 mm and `faces` (F, 3) int32, empty without a prediction; `traceback`; `slice_image`
+    uint8, `slice_mask` and `slice_spacing_mm`, what the predictor saw; `views`, names of planes, the first the given
     one; for view n `view<n>_image` uint8, `view<n>_truth`, `view<n>_prediction` bool, `view<n>_spacing_mm`.
 
     Args:
@@ -158,9 +154,7 @@ def save_artefact(out: Path, row: Row, material: Material, mesh: Mesh | None, us
 
 
 def write_index(out: Path, rows: Mapping[str, Row]) -> None:
-    """Write artefacts/index.json: for each artefact's file name the row's identity, so that rows find their
-    pictures.
-    """
+    """Write artefacts/index.json: the row's identity for each artefact's file name, so that rows find their pictures."""
     index = [
         {
             "file": name,

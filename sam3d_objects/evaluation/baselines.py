@@ -1,5 +1,4 @@
-"""Baselines: what a user would try instead of a network. Predictors that look at the mask alone, fitted on
-training organs.
+"""Baselines: what a user would try instead of a network. They look at the mask alone and are fitted on training organs.
 
 Each is fitted for one organ, and told so at test, which the network is not.
 """
@@ -32,8 +31,7 @@ def _mask_area_mm2(slice: SliceInput) -> float:
 
 
 def best_ratio(smallest: Callable[[FloatArray, float, int], FloatArray], examples: PlaneExamples) -> float:
-    """The depth, in units of the square root of the mask's area, with the best mean Dice over training
-    slices.
+    """The depth, in units of the square root of the mask's area, with the best mean Dice over training slices.
 
     Args:
         smallest: (the mask's distances, its area in mm2, the example's number) -> (SIZE, SIZE, SIZE), for
@@ -85,8 +83,8 @@ def extrusion(shapes: TrainingShapes) -> Extrusion:
 
 
 def _ellipse_mm(slice: SliceInput) -> FloatArray:
-    """(2, 2) covariance (mm2) of the ellipse with the mask's second moments, in camera x and y: x'C^-1x = 1
-    on its edge.
+    """(2, 2) covariance (mm2) of the ellipse with the mask's second moments, in camera x and y: x'C^-1x = 1 on its
+    edge.
     """
     points_mm = slice.plane.pixel_to_mm(np.argwhere(slice.mask)) - mask_center_mm(slice)
     flat_mm = points_mm @ slice.plane.camera_axes[:2].T

@@ -69,8 +69,8 @@ def prepared_cases(
 ) -> list[Case]:
     """The cases of a prepared folder: for each organ and plane the largest slice and a random one.
 
-    Slices are cut to the manifest's field of view, so that with `mask_margin` no predictor sees more than the
-    mask and the margin around it.
+    Slices are cut to the manifest's field of view, so that with `mask_margin` no predictor sees more than the mask and
+    the margin around it.
 
     Args:
         data_root: the prepared folder.

@@ -1,6 +1,4 @@
-"""Compare: a predicted mesh beside the truth, without any alignment; distances are computed here and nowhere
-else.
-"""
+"""Compare: a predicted mesh beside the truth, without any alignment; distances are computed here and nowhere else."""
 
 import itertools
 import math
@@ -15,8 +13,8 @@ from sam3d_objects.mesh import Mesh, inside, sample_surface, solid_fraction
 from sam3d_objects.volume import SliceInput, SlicePlane
 
 COARSE_MM = 1.5
-"""From this spacing on a voxel is asked at several points: at its centre alone a thin part would be there or
-not by chance.
+"""From this spacing on a voxel is asked at several points: at its centre alone a thin part would be there or not by
+chance.
 """
 SUPERSAMPLE = 3
 MAX_BOX_VOXELS = 1 << 27
@@ -44,9 +42,8 @@ def check_prediction(mesh: object) -> Mesh:
 def rasterise(mesh: Mesh, grid_affine: FloatArray) -> VoxelBox:
     """Fill a closed mesh on the endless grid that `grid_affine` (4, 4), voxel index -> mm, is a part of.
 
-    The box is the mesh's own, so nothing is lost of a mesh that leaves the scan. A voxel belongs to it when
-    its centre is inside; where voxels are coarse (a side of `COARSE_MM` or more), when more than half of
-    SUPERSAMPLE^3 points are.
+    The box is the mesh's own, so nothing is lost of a mesh that leaves the scan. A voxel belongs to it when its centre
+    is inside; where voxels are coarse (a side of `COARSE_MM` or more), when more than half of SUPERSAMPLE^3 points are.
 
     Raises:
         ValueError: when the box has more than MAX_BOX_VOXELS voxels, or the mesh is open.
@@ -104,8 +101,7 @@ def _both_ways(prediction: SurfaceElements, truth: SurfaceElements) -> tuple[Sur
 
 
 def compare_masks(prediction: BoolArray, truth: BoolArray, affine: FloatArray) -> Comparison:
-    """Compare two masks (I, J, K) on one grid, voxel index -> mm; without meshes there is no Chamfer (NaN)
-    and no cut.
+    """Compare two masks (I, J, K) on one grid, voxel index -> mm; without meshes there is no Chamfer (NaN) and no cut.
 
     Either may be empty: overlaps are then 0 and distances infinite; both empty: every metric is NaN.
 
@@ -121,8 +117,7 @@ def compare_masks(prediction: BoolArray, truth: BoolArray, affine: FloatArray) -
 
 
 def compare(mesh: Mesh, truth: Truth, slice: SliceInput | None = None) -> Comparison:
-    """Compare a predicted mesh (patient mm) with the truth, as it lies: nothing is aligned, scaled or
-    repaired.
+    """Compare a predicted mesh (patient mm) with the truth, as it lies: nothing is aligned, scaled or repaired.
 
     Args:
         mesh: the prediction; may leave the scan.

@@ -1,6 +1,4 @@
-"""Evaluator: every system on every case, one row each, failures counted, and a killed evaluation goes on
-where it was.
-"""
+"""Evaluator: every system on every case, a row each, failures counted; a killed evaluation goes on where it was."""
 
 import time
 import traceback
@@ -38,9 +36,8 @@ def evaluate(
 ) -> list[Row]:
     """Judge every system on every case.
 
-    Rows are appended to ``rows.csv.partial`` one by one; a killed evaluation that is called again with the
-    same `identity` and seed skips what it has. At the end they become ``rows.csv``, in the order of cases,
-    then systems.
+    Rows are appended to ``rows.csv.partial`` one by one; a killed evaluation that is called again with the same
+    `identity` and seed skips what it has. At the end they become ``rows.csv``, in the order of cases, then systems.
 
     Args:
         cases: what is judged; those of one organ next to each other, so that its truth is prepared once.

@@ -1,6 +1,4 @@
-"""Linear shape: the PCA shape model in the slice frame. It predicts the organ's distance field from the
-mask's.
-"""
+"""Linear shape: the PCA shape model in the slice frame. It predicts the organ's distance field from the mask's."""
 
 from __future__ import annotations
 
@@ -18,8 +16,7 @@ _COMPONENTS = 48
 _RIDGES = (0.01, 0.03, 0.1, 0.3)
 _DEFAULT_RIDGE = 0.1
 _LEVELS = -0.1 * np.arange(9)
-"""In grid steps. A regression towards the mean draws uncertain surfaces inwards; a level below 0 gives the
-volume back.
+"""In grid steps. A regression towards the mean draws uncertain surfaces inwards; a level below 0 gives the volume back.
 """
 _STRIDE = 7  # every so many grid points are enough to choose by; 7 does not divide the grid's side
 _MIN_ORGANS = 4  # fewer cannot be split in two halves that say something about each other
@@ -27,8 +24,7 @@ _MIN_ORGANS = 4  # fewer cannot be split in two halves that say something about 
 
 @dataclass(frozen=True, eq=False)
 class LinearPlane:
-    """The model of one plane: field = shape_mean + ((mask - mask_mean) @ weights) @ modes, solid above
-    `level_mm`.
+    """The model of one plane: field = shape_mean + ((mask - mask_mean) @ weights) @ modes, solid above `level_mm`.
 
     Args:
         mask_mean: (S * S,) float64.
@@ -46,11 +42,10 @@ class LinearPlane:
 
     @classmethod
     def fit(cls, masks: FloatArray, shapes: FloatArray, ridge: float, level_mm: float) -> LinearPlane:
-        """Principal components of the shapes, then ridge regression of their coefficients on the mask's
-        distances.
+        """Principal components of the shapes, then ridge regression of their coefficients on the mask's distances.
 
-        The regression is solved in its dual form, with as many unknowns as slices; its ridge is relative to
-        the median squared distance of two masks.
+        The regression is solved in its dual form, with as many unknowns as slices; its ridge is relative to the median
+        squared distance of two masks.
 
         Args:
             masks: (N, S * S); shapes: (N, S ** 3), signed distances, mm.
@@ -73,9 +68,7 @@ class LinearPlane:
 
     @classmethod
     def of_examples(cls, examples: PlaneExamples, step_mm: float) -> LinearPlane:
-        """Fit a plane's model; ridge and level are those that score best when half of the organs predict the
-        others.
-        """
+        """Fit a plane's model; ridge and level are those that score best when half of the organs predict the others."""
         masks = examples.masks.reshape(len(examples.masks), -1)
         shapes = examples.shapes.reshape(len(examples.shapes), -1)
         if len(np.unique(examples.organ)) < _MIN_ORGANS:

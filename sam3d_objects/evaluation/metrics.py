@@ -1,8 +1,7 @@
-"""Metrics: pure functions of one comparison, whose distances were computed once. Lengths are patient
-millimetres.
+"""Metrics: pure functions of one comparison, whose distances were computed once. Lengths are patient millimetres.
 
-Overlaps count voxels of the truth's grid. HD95, ASSD and surface Dice weigh the surface elements of the two
-masks by area (see surface_elements.py); Chamfer is taken between area-uniform points on the two meshes.
+Overlaps count voxels of the truth's grid. HD95, ASSD and surface Dice weigh the surface elements of the two masks by
+area (see surface_elements.py); Chamfer is taken between area-uniform points on the two meshes.
 """
 
 from collections.abc import Callable
@@ -48,9 +47,7 @@ class SurfaceDistances:
     areas_mm2: FloatArray
 
     def percentile_mm(self, percent: float) -> float:
-        """The smallest distance within which `percent` of the area lies; infinity for a surface without
-        area.
-        """
+        """The smallest distance within which `percent` of the area lies; infinity for a surface without area."""
         if not len(self.distances_mm):
             return float("inf")
         order = np.argsort(self.distances_mm)
@@ -83,8 +80,11 @@ class Comparison:
     cut: Overlap | None
 
 
-def _both_empty(comparison: Comparison) -> bool:
-    return comparison.volume.prediction == 0 and comparison.volume.truth == 0
+def _surfaces(comparison: Comparison) -> tuple[SurfaceDistances, SurfaceDistances, float]:
+    """Both surfaces and their area together, mm2; the area is NaN when both masks are empty."""
+    first, second = comparison.prediction_surface, comparison.truth_surface
+    area_mm2 = float(first.areas_mm2.sum() + second.areas_mm2.sum())
+    return first, second, area_mm2 or float("nan")
 
 
 def dice(comparison: Comparison) -> float:
@@ -98,12 +98,11 @@ def iou(comparison: Comparison) -> float:
 
 
 def hausdorff_mm(comparison: Comparison, percent: float = 95.0) -> float:
-    """The larger of the two directed area-weighted distance percentiles, mm. One mask empty: infinity; both:
-    NaN.
-    """
-    if _both_empty(comparison):
+    """The larger of the two directed area-weighted distance percentiles, mm. One mask empty: infinity; both: NaN."""
+    first, second, area_mm2 = _surfaces(comparison)
+    if np.isnan(area_mm2):
         return float("nan")
-    return max(comparison.prediction_surface.percentile_mm(percent), comparison.truth_surface.percentile_mm(percent))
+    return max(first.percentile_mm(percent), second.percentile_mm(percent))
 
 
 def assd_mm(comparison: Comparison) -> float:
@@ -111,11 +110,8 @@ def assd_mm(comparison: Comparison) -> float:
 
     One mask empty: infinity; both: NaN.
     """
-    if _both_empty(comparison):
-        return float("nan")
-    pair = (comparison.prediction_surface, comparison.truth_surface)
-    area = sum(float(side.areas_mm2.sum()) for side in pair)
-    return sum(float(side.distances_mm @ side.areas_mm2) for side in pair) / area
+    first, second, area_mm2 = _surfaces(comparison)
+    return float(first.distances_mm @ first.areas_mm2 + second.distances_mm @ second.areas_mm2) / area_mm2
 
 
 def surface_dice(comparison: Comparison, tolerance_mm: float) -> float:
@@ -123,18 +119,16 @@ def surface_dice(comparison: Comparison, tolerance_mm: float) -> float:
 
     One mask empty: 0; both: NaN.
     """
-    if _both_empty(comparison):
-        return float("nan")
-    pair = (comparison.prediction_surface, comparison.truth_surface)
-    area = sum(float(side.areas_mm2.sum()) for side in pair)
-    return sum(float(side.areas_mm2[side.distances_mm <= tolerance_mm].sum()) for side in pair) / area
+    first, second, area_mm2 = _surfaces(comparison)
+    near_mm2 = sum(float(side.areas_mm2[side.distances_mm <= tolerance_mm].sum()) for side in (first, second))
+    return near_mm2 / area_mm2
 
 
 def chamfer_mm(comparison: Comparison) -> float:
     """Symmetric Chamfer distance, mm: the average of the two directed means, not squared.
 
-    Points on one and the same surface are about half the spacing of the samples apart, so a perfect
-    prediction scores 0.5 sqrt(area / samples) and not 0. NaN when masks were compared without meshes.
+    Points on one and the same surface are about half the spacing of the samples apart, so a perfect prediction scores
+    0.5 sqrt(area / samples) and not 0. NaN when masks were compared without meshes.
     """
     if not len(comparison.prediction_points_mm):
         return float("nan")
@@ -178,9 +172,7 @@ class Metric:
         return self.kind == "overlap"
 
     def worst(self, diagonal_mm: float) -> float:
-        """What a failed case scores: overlap 0, volume error 100 %, distance = the diagonal of the scan's
-        grid.
-        """
+        """What a failed case scores: overlap 0, volume error 100 %, distance = the diagonal of the scan's grid."""
         return {"overlap": 0.0, "percent": 100.0, "distance": diagonal_mm}[self.kind]
 
     def capped(self, value: float, diagonal_mm: float) -> float:

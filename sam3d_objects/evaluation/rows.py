@@ -68,18 +68,14 @@ class Row:
         return (self.case, self.organ, self.plane, self.slice_kind, self.slice_index)
 
     def cells(self) -> list[str]:
-        """The row as text, in the order of COLUMNS; numbers keep every digit, so that reading gives the same
-        row.
-        """
+        """The row as text, in the order of COLUMNS; numbers keep every digit, so that reading gives the same row."""
         identity = [str(getattr(self, name)) for name in IDENTITY_COLUMNS]
         identity[IDENTITY_COLUMNS.index("failed")] = "true" if self.failed else "false"
         return [*identity, *(repr(float(self.scores[name])) for name in METRICS)]
 
     @classmethod
     def from_cells(cls, cells: Mapping[str, str]) -> "Row":
-        """The row of one CSV record. Raises KeyError or ValueError when a cell is missing or not what it
-        should be.
-        """
+        """The row of one CSV record. Raises KeyError or ValueError when a cell is missing or not what it should be."""
         if cells["failed"] not in ("true", "false"):
             raise ValueError(f"expected failed to be true or false, got {cells['failed']!r}")
         return cls(
@@ -99,10 +95,8 @@ class Row:
 
 
 def one_line(text: str) -> str:
-    """`text` with every run of white space, line breaks included, as one blank: a reason must fit a CSV
-    line.
-    """
-    return " ".join(text.split())
+    """`text` on one line and in UTF-8: white space becomes single blanks, what cannot be encoded a ``?``."""
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -143,8 +137,8 @@ def _parse(path: Path, lines: list[str]) -> list[Row]:
 class PartialRows:
     """The rows of an evaluation that is going on, appended one by one so that a killed one resumes.
 
-    The first line of the file names what is evaluated (`identity`); rows of another evaluation are dropped,
-    not mixed in. Use as a context manager; `rows` holds what was there and what was added.
+    The first line of the file names what is evaluated (`identity`); rows of another evaluation are dropped, not mixed
+    in. Use as a context manager; `rows` holds what was there and what was added.
     """
 
     def __init__(self, path: Path, identity: str) -> None:

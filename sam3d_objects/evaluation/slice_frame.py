@@ -1,9 +1,7 @@
-"""Slice frame: a cubic grid around a marked slice, in which the baselines learn what lies before and behind
-it.
+"""Slice frame: a cubic grid around a marked slice, in which the baselines learn what lies before and behind it.
 
-Its origin is the centroid of the mask, its axes are the slice camera's (image left, image up, away from the
-viewer), its unit is the millimetre: nothing but the slice is needed to place it, at training and at test
-alike.
+Its origin is the centroid of the mask, its axes are the slice camera's (image left, image up, away from the viewer),
+its unit is the millimetre: nothing but the slice is needed to place it, at training and at test alike.
 """
 
 from collections.abc import Sequence
@@ -12,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from sam3d_objects.arrays import BoolArray, FloatArray
+from sam3d_objects.arrays import BoolArray, FloatArray, IntArray
 from sam3d_objects.volume import (
     PLANES,
     SliceInput,
@@ -28,6 +26,8 @@ _REACH = 0.9  # of the longest training organ, to each side: a slice of a quarte
 _CLIP = 0.15  # of that length: further from the surface, a distance says nothing more about the shape
 _SMALLEST_SHARE = 0.25  # of the largest slice's area, as for the slices that are scored
 _SLICES = 8
+_MAX_ORGANS = 60  # more add time and memory, hardly accuracy
+_MAX_SIDE_VOX = 80  # finer voxels than this say nothing on the slice grid
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,7 @@ class SliceGrid:
 
     @classmethod
     def for_length(cls, length_mm: float) -> "SliceGrid":
-        """The grid for organs whose longest side is `length_mm` at most; it holds them from any slice of
-        theirs.
-        """
+        """The grid for organs whose longest side is `length_mm` at most; it holds them from any slice of theirs."""
         return cls(2 * _REACH * length_mm / SIZE, _CLIP * length_mm)
 
     @property
@@ -96,9 +94,7 @@ def mask_center_mm(slice: SliceInput) -> FloatArray:
 
 
 def signed_distances_mm(mask: BoolArray, spacing_mm: Sequence[float] | FloatArray) -> FloatArray:
-    """Distance of each element to the mask's edge, mm, above 0 inside; the edge lies midway between
-    elements.
-    """
+    """Distance of each element to the mask's edge, mm, above 0 inside; the edge lies midway between elements."""
     half_mm = min(spacing_mm) / 2
     inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
     outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
@@ -107,9 +103,7 @@ def signed_distances_mm(mask: BoolArray, spacing_mm: Sequence[float] | FloatArra
 
 @dataclass(frozen=True, eq=False)
 class DistanceField:
-    """A training organ as a signed distance field, mm, above 0 inside, on its own voxels and clip_mm
-    around.
-    """
+    """A training organ as a signed distance field, mm, above 0 inside, on its own voxels and clip_mm around."""
 
     volume: Volume
     clip_mm: float
@@ -154,7 +148,7 @@ class PlaneExamples:
     shapes: FloatArray
     areas_mm2: FloatArray
     slices: tuple[SliceInput, ...]
-    organ: np.ndarray[tuple[int], np.dtype[np.int64]]
+    organ: IntArray
 
 
 def label_slice(label: Volume, plane_name: str, index: int) -> SliceInput | None:
@@ -167,9 +161,7 @@ def label_slice(label: Volume, plane_name: str, index: int) -> SliceInput | None
 
 
 def training_indices(label: Volume, plane_name: str, count: int = _SLICES) -> list[int]:
-    """The largest slice of a label and others of at least a quarter of its area, evenly spread, `count` at
-    most.
-    """
+    """The largest slice of a label and others of at least a quarter of its area, evenly spread, `count` at most."""
     axis = through_plane_axis(label.affine, plane_name)
     areas = np.count_nonzero(label.voxels, axis=tuple(other for other in range(3) if other != axis))
     usable = np.flatnonzero(areas >= _SMALLEST_SHARE * areas.max())
@@ -199,17 +191,28 @@ class TrainingShapes:
     def from_labels(cls, labels: Sequence[Volume]) -> "TrainingShapes":
         """Learn from labels (I, J, K) bool of one organ of training patients.
 
+        Of many labels 60 are used, evenly chosen; large ones are thinned to every n-th voxel.
+
         Raises:
             ValueError: without labels, or with an empty one.
         """
         if not labels:
             raise ValueError("a baseline needs at least one training label, got none")
+        chosen = np.unique(np.linspace(0, len(labels) - 1, _MAX_ORGANS).round().astype(int))
+        labels = [thinned(labels[number]) for number in chosen]
         boxes = [_box_mm(label) for label in labels]
         length_mm = max(float((high - low).max()) for low, high in boxes)
         grid = SliceGrid.for_length(length_mm)
         fields = tuple(DistanceField.of_label(label, grid.clip_mm) for label in labels)
         examples = {name: _examples(labels, fields, grid, name) for name in PLANES}
         return cls(grid, fields, tuple((low + high) / 2 for low, high in boxes), examples, length_mm)
+
+
+def thinned(label: Volume) -> Volume:
+    """Every n-th voxel along each axis of a label (I, J, K), n so small that no side has more than `_MAX_SIDE_VOX`."""
+    steps = [-(-side // _MAX_SIDE_VOX) for side in label.shape]
+    affine = label.affine @ np.diag([*steps, 1.0])
+    return Volume(np.asarray(label.voxels, dtype=bool)[:: steps[0], :: steps[1], :: steps[2]], affine)
 
 
 def _box_mm(label: Volume) -> tuple[FloatArray, FloatArray]:

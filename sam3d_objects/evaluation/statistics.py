@@ -1,8 +1,8 @@
 """Statistics of rows: means, medians, quartiles, failures, and bootstrap intervals over patients.
 
-A patient's slices are not independent, so patients are drawn, not rows: a replicate is the mean over all rows
-of the patients drawn (the cluster bootstrap), and the interval lies between its 2.5 and 97.5 percentiles
-(Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
+A patient's slices are not independent, so patients are drawn, not rows: a replicate is the mean over all rows of the
+patients drawn (the cluster bootstrap), and the interval lies between its 2.5 and 97.5 percentiles (Efron and
+Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
 """
 
 from collections.abc import Sequence

@@ -91,11 +91,10 @@ def _paired(rows: Sequence[Row], reference: str, others: Iterable[str], seed: in
 def summary_of(rows: Sequence[Row], options: SummaryOptions | None = None) -> JsonDict:
     """The whole of summary.json.
 
-    Keys: `systems` {name: {n, failures, metric: {mean, median, ci_low, ci_high}}}, pooled; `organs`, `planes`
-        and
-    `slice_kinds`, each {value: the same}; `quartiles` {system: {metric: [q1, q3]}}; `paired`, the differences
-    of the reference to each other system; `reference`, `patients`, `cases`, `synthetic`, `notes`. An interval
-    over fewer than two patients is null.
+    Keys: `systems` {name: {n, failures, metric: {mean, median, ci_low, ci_high}}}, pooled; `organs`, `planes` and
+    `slice_kinds`, each {value: the same}; `quartiles` {system: {metric: [q1, q3]}}; `paired`, the differences of the
+    reference to each other system; `reference`, `patients`, `cases`, `metrics` {metric: {title, kind,
+    higher_is_better}}, `synthetic`, `notes`. An interval over fewer than two patients is null.
 
     Raises:
         ValueError: no rows, a reference that is not among the systems, or systems judged on different cases.
@@ -118,6 +117,10 @@ def summary_of(rows: Sequence[Row], options: SummaryOptions | None = None) -> Js
         "reference": reference,
         "patients": len({row.patient for row in rows}),
         "cases": len({row.case_key for row in rows}),
+        "metrics": {
+            name: {"title": metric.title, "kind": metric.kind, "higher_is_better": metric.higher_is_better}
+            for name, metric in METRICS.items()
+        },
         "synthetic": options.synthetic,
         "notes": list(options.notes),
     }
@@ -190,16 +193,14 @@ def markdown_of(summary: JsonDict) -> str:
     if summary["synthetic"]:
         lines += [f"**{SYNTHETIC}**", ""]
     lines += [
-        f"{summary['patients']} patients, {summary['cases']} slices. Patient millimetres, nothing aligned to the truth. "
-        "Mean, with its 95 % bootstrap interval over patients; failed cases count as overlap 0, volume error 100 % and "
-        "the diagonal of the scan.",
+        f"{summary['patients']} patients, {summary['cases']} slices. Patient millimetres, nothing aligned to the "
+        "truth. Mean, with its 95 % bootstrap interval over patients; failed cases count as overlap 0, volume error "
+        "100 % and the diagonal of the scan.",
         "",
-        *(f"- {note}" for note in summary["notes"]),
-        "",
-        "## All cases",
-        "",
-        *_pooled_table(systems),
     ]
+    if summary["notes"]:
+        lines += [*(f"- {note}" for note in summary["notes"]), ""]
+    lines += ["## All cases", "", *_pooled_table(systems)]
     for key, title in (("planes", "plane"), ("slice_kinds", "kind of slice"), ("organs", "organ")):
         for metric in ("dice", "hd95_mm"):
             lines += [f"## {METRICS[metric].title} by {title}", ""]

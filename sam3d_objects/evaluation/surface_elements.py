@@ -1,10 +1,9 @@
 """Surface elements of a mask: where its boundary runs and how much area each piece of it stands for.
 
-The definition is that of Nikolov et al., "Deep learning to achieve clinically applicable segmentation of head
-and neck anatomy" (arXiv 1809.04430), whose metrics weigh each boundary point by area: around each corner of
-the voxel grid the eight voxels that meet there are on or off, marching cubes (Lorensen and Cline, 1987) puts
-up to five triangles between them, and their area belongs to that corner. Corners whose eight voxels agree
-carry no surface.
+The definition is that of Nikolov et al., "Deep learning to achieve clinically applicable segmentation of head and neck
+anatomy" (arXiv 1809.04430), whose metrics weigh each boundary point by area: around each corner of the voxel grid the
+eight voxels that meet there are on or off, marching cubes (Lorensen and Cline, 1987) puts up to five triangles between
+them, and their area belongs to that corner. Corners whose eight voxels agree carry no surface.
 """
 
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ _TRIANGLES = 5  # marching cubes puts at most five triangles into a cell
 def _area_vectors() -> FloatArray:
     """(256, 5, 3) area vectors (half the cross product) of the triangles of each corner code, in voxels.
 
-    Bit 4 i + 2 j + k of a code is the voxel at offset (i, j, k) from the corner. A code of more than four
-    voxels has the surface of its complement, which settles the ambiguous ones symmetrically.
+    Bit 4 i + 2 j + k of a code is the voxel at offset (i, j, k) from the corner. A code of more than four voxels has
+    the surface of its complement, which settles the ambiguous ones symmetrically.
     """
     from skimage.measure import marching_cubes
 
@@ -38,9 +37,7 @@ def _area_vectors() -> FloatArray:
 
 
 def code_areas_mm2(linear: FloatArray) -> FloatArray:
-    """(256,) surface area of each corner code, mm2, on a grid whose voxel axes are the columns of `linear`
-    (3, 3), mm.
-    """
+    """(256,) surface area of each corner code, mm2; the columns of `linear` (3, 3) are the voxel axes, mm."""
     cofactor = np.linalg.det(linear) * np.linalg.inv(linear).T  # how a linear map turns area vectors
     return np.linalg.norm(_area_vectors() @ cofactor.T, axis=2).sum(axis=1)
 
@@ -63,9 +60,7 @@ class SurfaceElements:
         return point_tree(self.points_mm)
 
     def distances_to_mm(self, other: "SurfaceElements") -> FloatArray:
-        """(S,) distance of each element to the nearest element of `other`; infinity where `other` has
-        none.
-        """
+        """(S,) distance of each element to the nearest element of `other`; infinity where `other` has none."""
         if not len(other.points_mm):
             return np.full(len(self.points_mm), np.inf)
         return np.asarray(other.tree.query(self.points_mm)[0], dtype=np.float64)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sam3d_objects.arrays import BoolArray, FloatArray
+from sam3d_objects.arrays import BoolArray, FloatArray, IntArray
 from sam3d_objects.evaluation.surface_elements import SurfaceElements, point_tree, surface_elements
 from sam3d_objects.mesh import Mesh, sample_surface
 from sam3d_objects.volume import Volume
@@ -26,7 +26,7 @@ class VoxelBox:
     """
 
     mask: BoolArray
-    start: np.ndarray[Any, np.dtype[np.int64]]
+    start: IntArray
     affine: FloatArray
 
     @classmethod
@@ -53,7 +53,7 @@ class VoxelBox:
         return int(np.count_nonzero(mine & theirs))
 
 
-def shifted(affine: FloatArray, start: np.ndarray[Any, Any]) -> FloatArray:
+def shifted(affine: FloatArray, start: IntArray) -> FloatArray:
     """The affine (4, 4) of the grid whose voxel 0 is voxel `start` (3,) of the grid of `affine`."""
     moved = np.array(affine, dtype=np.float64)
     moved[:3, 3] += moved[:3, :3] @ start

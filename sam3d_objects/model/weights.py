@@ -154,7 +154,7 @@ def load_model(base: str | Path = "tiny", device: str = "cpu", dtype: torch.dtyp
         path = folder / pipeline.get(key, fallback)
         load_module(module, read_tensors(path), str(path), dtype)
     model = SAM3DObjects(
-        embedder, generator.reverse_fn.backbone, encoder, decoder, read_settings(pipeline, folder), str(base)
+        embedder, generator.reverse_fn.backbone, encoder, decoder, read_settings(pipeline, folder), folder.name
     )
     model.fingerprint = fingerprint(model)
     return model.to(device).eval().requires_grad_(False)

@@ -41,7 +41,7 @@ class PretrainOptions:
 
     work: Path
     shapes: int = 24000
-    vae_steps: int = 500
+    vae_steps: int = 950
     vae_batch: int = 8
     flow_steps: int = 2000
     flow_batch: int = 48

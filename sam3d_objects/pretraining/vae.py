@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from sam3d_objects.model.structure.vae import StructureDecoder, StructureEncoder
 from sam3d_objects.pretraining.bank import ShapeBank
 
-KL_WEIGHT = 1e-2
+KL_WEIGHT = 4e-3
 KL_WARMUP_STEPS = 200
+THIN_SHARE = 0.05
 
 
 class StructureVae(nn.Module):
@@ -42,7 +43,10 @@ def vae_loss(vae: StructureVae, bank: ShapeBank, batch: int, seed: int, step: in
     mean, logvar = vae.encoder(solids)
     noise = torch.from_numpy(generator.standard_normal(tuple(mean.shape), dtype=np.float32))
     logits = vae.decoder(vae.encoder.sample(mean, logvar, noise))
-    reconstruction = nn.functional.binary_cross_entropy_with_logits(logits, solids)
+    each = nn.functional.binary_cross_entropy_with_logits(logits, solids, reduction="none").mean(dim=(1, 2, 3, 4))
+    # Thin shapes fill little of the cube and would hardly count.
+    share = 1 / (THIN_SHARE + solids.mean(dim=(1, 2, 3, 4)))
+    reconstruction = (each * share / share.mean()).mean()
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
     loss = reconstruction + KL_WEIGHT * min(1.0, (step + 1) / KL_WARMUP_STEPS) * kl
     with torch.no_grad():

@@ -49,6 +49,9 @@ class RunLog:
         validation = row.get("validation", {})
         self.scalars("epoch", row["train"], row["step"])
         self.scalars("validation", validation, row["step"])
-        shown = {"loss": row["train"]["loss"]} | {f"validation {k}": v for k, v in validation.items()}
+        # The parts of the loss are in history.json and TensorBoard.
+        parts = row["train"].keys() - {"loss"}
+        shown = {"loss": row["train"]["loss"]}
+        shown |= {f"validation {name}": x for name, x in validation.items() if name not in parts}
         text = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
         self.say(f"epoch {row['epoch']} of {epochs}: {text}{' (best)' if best else ''}")

@@ -126,9 +126,9 @@ class MedicalTrainer:
         if counters.finished:
             self.log.say(f"{self.run_dir}: this run is finished")
             return self._result()
+        self._announce()
         self._prepare()
         write_run_record(self.run_dir, self.record(), self.fabric.device, counters.step)
-        self._announce()
         done = counters.epoch * self.batches_per_epoch + counters.position
         total = self.options.epochs * self.batches_per_epoch
         began = time.monotonic()

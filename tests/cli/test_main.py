@@ -114,9 +114,7 @@ def test_an_interrupt_has_its_own_status() -> None:
     assert run("x", interrupted, ["--out", "a"]) == 130
 
 
-@pytest.mark.parametrize(
-    "script", ["prepare_dataset.py", "train_medical.py", "eval_medical.py", "reconstruct.py"]
-)
+@pytest.mark.parametrize("script", ["prepare_dataset.py", "train_medical.py", "eval_medical.py", "reconstruct.py"])
 def test_the_scripts_work_alone(script: str) -> None:
     done = python(str(REPOSITORY / "scripts" / script), "--help")
     assert done.returncode == 0, done.stderr
@@ -124,10 +122,9 @@ def test_the_scripts_work_alone(script: str) -> None:
 
 
 def test_the_trainer_can_be_imported_from_the_script() -> None:
+    from sam3d_objects import training
     from scripts import train_medical
     from scripts.train_medical import MedicalTrainer
-
-    from sam3d_objects import training
 
     assert MedicalTrainer is training.MedicalTrainer
     with pytest.raises(AttributeError, match="NoSuchThing"):

@@ -88,9 +88,7 @@ def test_a_result_that_was_deleted_is_made_again(tmp_path: Path, said: list[str]
 
 def test_a_step_without_a_result_is_an_error(tmp_path: Path, said: list[str]) -> None:
     with pytest.raises(FileNotFoundError, match="the step train ended without making"):
-        Steps(tmp_path, said.append).run(
-            "train", "request", tmp_path / "t", "result", lambda unfinished: None
-        )
+        Steps(tmp_path, said.append).run("train", "request", tmp_path / "t", "result", lambda unfinished: None)
 
 
 def test_a_listing_sees_new_changed_and_touched_files(tmp_path: Path) -> None:

@@ -31,9 +31,7 @@ def test_there_are_presets_to_load() -> None:
 
 
 def test_a_preset_sets_what_it_says_and_leaves_the_rest(tmp_path: Path) -> None:
-    path = write(
-        tmp_path, "train:\n  lr: 1e-3\n  epochs: 7\nprepare:\n  window_hu: [-100, 300]\n  test_nifti: a/b\n"
-    )
+    path = write(tmp_path, "train:\n  lr: 1e-3\n  epochs: 7\nprepare:\n  window_hu: [-100, 300]\n  test_nifti: a/b\n")
     made = load_preset(path)
     assert made["train"] == TrainOptions(lr=1e-3, epochs=7)
     assert made["prepare"].window_hu == (-100, 300)
@@ -76,7 +74,5 @@ def test_an_override_that_names_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_make_options_names_the_nearest_key() -> None:
-    with pytest.raises(
-        ValueError, match=r"TrainOptions: key 'lora_rnk' does not exist\. Did you mean 'lora_rank'"
-    ):
+    with pytest.raises(ValueError, match=r"TrainOptions: key 'lora_rnk' does not exist\. Did you mean 'lora_rank'"):
         make_options(TrainOptions, {"lora_rnk": 3})

@@ -138,7 +138,8 @@ def test_draws_share_one_embedding_and_dropout_zeroes_the_condition(
         assert torch.equal(condition[i], tokens[i // 3] * 0 if dropped[i] else tokens[i // 3])
     # The answer is zero, so the loss is the weighted mean square of data - noise, about 1 + data^2 each.
     assert loss.item() == pytest.approx(sum(part.item() for part in parts.values()))
-    assert parts["translation_scale"].item() == 0.0 and parts["shape"].item() > 0.9
+    assert set(parts) == {"shape", "6drotation_normalized", "translation", "scale"}
+    assert parts["shape"].item() > 0.9
 
 
 def test_validation_is_the_same_each_time_and_keeps_every_condition(
@@ -205,6 +206,21 @@ def test_training_patients_do_not_validate(model: SAM3DObjects, data_root: Path,
     train = TS_SAM3D_Dataset(data_root, "train")
     with pytest.raises(ValueError, match="both in training and in validation: p"):
         StructureStage(model, train, ValidationSlices(train, seed=0), tmp_path, contract_of(train, model))
+
+
+def test_pointmap_tokens_are_dropped_as_the_contract_says(model: SAM3DObjects, data_root: Path, tmp_path: Path) -> None:
+    train = TS_SAM3D_Dataset(data_root, "train")
+    contract = contract_of(train, model, drop_pointmap=True)
+    options = StructureOptions(drop_pointmap=True, target_iou_bar=0.0, condition_dropout=0.0)
+    stage = StructureStage(model, train, None, tmp_path / "targets", contract, options)
+    stage.prepare(torch.device("cpu"), print)
+    spy = Spy()
+    stage.loss(spy, stage.make_batch([train[0]]), torch.Generator())
+    zero = (spy.calls[0][2][0] == 0).all(dim=1)
+    # Two pointmaps of 2 x 2 windows come last; images and masks have a cls and 2 x 2 patches, each twice.
+    assert zero.tolist() == [False] * 20 + [True] * 8
+    with pytest.raises(ValueError, match="pointmap is 'drop'"):
+        StructureStage(model, train, None, tmp_path, contract, StructureOptions())
 
 
 def test_a_run_on_other_data_or_options_is_not_resumed(data_root: Path, tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ class StructureStage:
         self.validation = validation
         self.targets_folder = targets_folder
         self.targets: dict[ShapeKey, StructureTarget] = {}
+        if self.options.drop_pointmap != (contract.pointmap == "drop"):
+            raise ValueError(f"the contract's pointmap is {contract.pointmap!r}, the training's is not")
         both = _patients(train) & _patients(validation.dataset) if validation else set()
         if both:
             raise ValueError(f"patients both in training and in validation: {', '.join(sorted(both))}")
@@ -177,7 +179,9 @@ class StructureStage:
     def _flow_matching(
         self, network: nn.Module, latents: Latents, condition: Tensor, t: Tensor, noise: Latents
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        return flow_matching_loss(network, latents, condition, t.to(condition.device), noise, self.options.weights)
+        weights = self.options.weights
+        loss, parts = flow_matching_loss(network, latents, condition, t.to(condition.device), noise, weights)
+        return loss, {name: part for name, part in parts.items() if weights[name]}
 
     def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
         """Write the adapter folder."""

@@ -1,0 +1,168 @@
+"""`sam3d-med eval` and `sam3d-med report`: what an adapter is worth, beside what a user would try instead."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from sam3d_objects.config import MODEL_SYSTEMS, EvaluateOptions
+
+if TYPE_CHECKING:
+    from sam3d_objects.adapter import InferenceContract
+    from sam3d_objects.dataset import Manifest
+    from sam3d_objects.evaluation.rows import Row
+
+    from .models import Models
+
+ADAPTER_FILE = "adapter_model.safetensors"
+# Merged and adapted draw the same samples; their scores may differ by rounding only.
+DICE_TOLERANCE = 1e-3
+
+
+def evaluate(
+    checkpoint: Annotated[Path, "adapter folder (such as runs/hippocampus/best)"],
+    data_root: Annotated[Path, "prepared data set (from `sam3d-med prepare`)"],
+    options: EvaluateOptions,
+    eval_dir: Annotated[Path, "folder for rows.csv, summary.json, summary.md and pictures"] = Path("runs/evaluation"),
+) -> None:
+    """Score an adapter on patients that it has not seen, beside the base model and simple methods.
+
+    For each organ and plane: the largest slice and a random one. Patient millimetres, no alignment to the truth;
+    a failed case counts as the worst. It proves that the merged model equals the adapted one. A killed evaluation
+    goes on where it was.
+
+        sam3d-med eval --checkpoint runs/hippocampus/best --data_root data/hippocampus
+
+    Research use, not for diagnosis.
+    """
+    evaluate_adapter(checkpoint, data_root, eval_dir, options)
+    print((eval_dir / "summary.md").read_text(encoding="utf-8"))
+
+
+def report(eval_dir: Annotated[Path, "folder of an evaluation"]) -> None:
+    """Make report.html and report.md of an evaluation.
+
+    sam3d-med report --eval_dir runs/evaluation
+    """
+    write_reports(eval_dir)
+
+
+def evaluate_adapter(checkpoint: Path, data_root: Path, out: Path, options: EvaluateOptions) -> None:
+    """Judge the systems on the data set's patients and write rows.csv, summary.json and summary.md into `out`.
+
+    Raises:
+        ValueError: the adapter is damaged, of another base, or not for data like these; the merged model
+            differs from the adapted one.
+    """
+    from rich.progress import Progress
+
+    from sam3d_objects.dataset import Manifest
+    from sam3d_objects.evaluation.cases import prepared_cases
+    from sam3d_objects.evaluation.evaluator import evaluate as judge
+    from sam3d_objects.evaluation.summary import SummaryOptions, write_summary
+
+    from .models import load_models, merge_difference
+    from .train import organ_names
+
+    manifest = Manifest.load(data_root)
+    models = load_models(options.base, checkpoint, options)
+    check_fits(models.record.meta.contract, manifest)
+    cases = prepared_cases(data_root, organ_names(options.organs), options.seed, options.split)
+    apart = merge_difference(models, cases[0].load().slice)
+    systems = _systems(models, data_root, options)
+    identity = " ".join([manifest.fingerprint, models.base.fingerprint, models.record.sha256, str(models.contract)])
+    with Progress() as bar:
+        task = bar.add_task("evaluating", total=len(cases) * len(systems))
+        rows = judge(
+            cases,
+            systems,
+            out,
+            options.seed,
+            identity=identity,
+            progress=lambda done, total, line: bar.update(task, completed=done, description=line),
+        )
+    notes = (
+        f"adapter: {checkpoint}, trained on {', '.join(models.record.meta.organs)}; base model: {models.base.name}",
+        f"patients: the {options.split} split of {data_root}; what is seen: {_field_of_view(manifest)}",
+        f"sampling: {_sampling(models.contract)}",
+        f"merged equals adapted: outputs differ by {apart:.1e} of the largest (at most 1e-5)",
+        *_merged_note(rows),
+    )
+    write_summary(out, rows, SummaryOptions(synthetic=is_synthetic(manifest), notes=notes, seed=options.seed))
+
+
+def check_fits(contract: "InferenceContract", manifest: "Manifest") -> None:
+    """Refuse a data set that was prepared for another use than the adapter's.
+
+    Raises:
+        ValueError: another modality, or slices that are cut closer than what the adapter was trained to see.
+    """
+    if contract.modality != manifest.modality:
+        raise ValueError(
+            f"the adapter is for {contract.modality}, the data set is {manifest.modality}; "
+            "prepare it with --modality if that is wrong, or train an adapter for it"
+        )
+    cut_closer = manifest.field_of_view == "mask_margin" and (
+        contract.field_of_view == "scan" or contract.margin_mm > manifest.margin_mm
+    )
+    if cut_closer:
+        raise ValueError(
+            f"the adapter sees {contract.field_of_view} (margin {contract.margin_mm:g} mm), the data set shows the "
+            f"mask and {manifest.margin_mm:g} mm; prepare it with --field_of_view {contract.field_of_view} "
+            f"--margin_mm {contract.margin_mm:g}"
+        )
+
+
+def is_synthetic(manifest: "Manifest") -> bool:
+    """Whether the scans are this tool's phantoms, which is then said wherever figures are shown."""
+    return (Path(manifest.source) / "SYNTHETIC.md").is_file()
+
+
+def write_reports(eval_dir: Path) -> None:
+    """Write report.html and report.md beside the rows of an evaluation."""
+    from sam3d_objects.report import write_report
+
+    write_report(eval_dir)
+    print(f"report: {eval_dir / 'report.html'}")
+
+
+def _systems(models: "Models", data_root: Path, options: EvaluateOptions) -> Mapping[str, Any]:
+    """System name -> predictor, or organ -> predictor, in the order that was asked for."""
+    from sam3d_objects.evaluation.cases import prepared_baselines
+    from sam3d_objects.reconstruct import Reconstructor
+
+    from .train import organ_names
+
+    names = options.system_names
+    found: dict[str, Any] = {
+        name: Reconstructor(getattr(models, name), models.contract) for name in MODEL_SYSTEMS if name in names
+    }
+    simple = [name for name in names if name not in MODEL_SYSTEMS]
+    if simple:
+        found |= prepared_baselines(data_root, simple, organ_names(options.organs))
+    return {name: found[name] for name in names}
+
+
+def _merged_note(rows: "list[Row]") -> tuple[str, ...]:
+    means = {}
+    for name in ("adapted", "merged"):
+        scores = [row.scores["dice"] for row in rows if row.system == name]
+        if not scores:
+            return ()
+        means[name] = sum(scores) / len(scores)
+    apart = abs(means["adapted"] - means["merged"])
+    if apart > DICE_TOLERANCE:
+        raise ValueError(f"the merged model scores otherwise than the adapted one: mean Dice {means}")
+    return (f"mean Dice of merged and adapted differ by {apart:.1e} (at most {DICE_TOLERANCE:g})",)
+
+
+def _field_of_view(manifest: "Manifest") -> str:
+    if manifest.field_of_view == "scan":
+        return "whole slices"
+    return f"slices cut to the mask and {manifest.margin_mm:g} mm around it"
+
+
+def _sampling(contract: "InferenceContract") -> str:
+    values = dataclasses.asdict(contract)
+    names = ("samples", "steps", "guidance", "threshold", "fit", "pointmap")
+    return ", ".join(f"{name} {values[name]}" for name in names)

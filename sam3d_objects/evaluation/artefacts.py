@@ -154,7 +154,7 @@ def save_artefact(out: Path, row: Row, material: Material, mesh: Mesh | None, us
 
 
 def write_index(out: Path, rows: Mapping[str, Row]) -> None:
-    """Write artefacts/index.json: the row's identity for each artefact's file name, so that rows find their pictures."""
+    """Write artefacts/index.json: each artefact's file name and its row, so that rows find their pictures."""
     index = [
         {
             "file": name,

@@ -17,7 +17,7 @@ COARSE_MM = 1.5
 chance.
 """
 SUPERSAMPLE = 3
-MAX_BOX_VOXELS = 1 << 27
+MAX_BOX_VOXELS = 1 << 26
 _PREDICTION_SEED = 20_241  # not the truth's: a perfect prediction must not score a Chamfer of 0 by equal draws
 
 

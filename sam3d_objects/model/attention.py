@@ -1,4 +1,7 @@
-"""Attention and feed-forward parts that the transformers share. Letters: B batch, T tokens, C channels, H heads, D head width."""
+"""Attention and feed-forward parts that the transformers share.
+
+Letters: B batch, T tokens, C channels, H heads, D head width.
+"""
 
 import torch
 from torch import Tensor, nn

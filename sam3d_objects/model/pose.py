@@ -41,7 +41,10 @@ class Pose(NamedTuple):
 
 
 def rotation_to_6d(rotation: Tensor) -> Tensor:
-    """Return the first two columns of a row-vector rotation (..., 3, 3) as (..., 6) (Zhou et al. 2019, arXiv 1812.07035)."""
+    """Return the first two columns of a row-vector rotation (..., 3, 3) as (..., 6).
+
+    Zhou et al. 2019, arXiv 1812.07035.
+    """
     return torch.cat([rotation[..., :, 0], rotation[..., :, 1]], dim=-1)
 
 

@@ -30,7 +30,7 @@ def pointmap_statistics(pointmap: Tensor, mask: Tensor) -> PointmapStatistics:
     """
     resized = _resize(mask.float(), pointmap.shape[-2:], "nearest") > 0.5
     inside = pointmap.flatten(1)[:, resized.flatten()]
-    shift = inside.nanmedian(dim=1).values
+    shift = inside.nanmedian(dim=1).values if inside.shape[1] else inside.new_full((3,), torch.nan)
     if not shift.isfinite().all():
         raise ValueError(f"the mask covers {inside.shape[1]} points, none of them finite: is the mask inside the scan?")
     extent = (pointmap.flatten(1) - shift[:, None]).abs().amax(dim=0)

@@ -137,7 +137,7 @@ class SAM3DObjects(nn.Module):
             self.structure_flow,
             {name: value.to(condition) for name, value in noise.items()},
             condition,
-            steps or settings.steps,
+            settings.steps if steps is None else steps,
             settings.rescale if rescale is None else rescale,
             settings.guidance if guidance is None else guidance,
             d=0.0 if self.structure_flow.d_embedder is not None else None,

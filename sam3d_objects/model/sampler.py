@@ -5,6 +5,7 @@ already times 1000.
 """
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ def euler(
     """
     times = time_steps(steps, rescale).tolist()
     x = dict(noise)
-    for start, stop in zip(times[:-1], times[1:], strict=True):
+    for start, stop in pairwise(times):
         velocity = guided(network, x, start, condition, d, strength, interval)
         x = {name: x[name] + velocity[name] * (stop - start) for name in x}
     return x

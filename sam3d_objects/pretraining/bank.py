@@ -1,4 +1,7 @@
-"""A bank of procedural shapes on disk, made once, in parallel, resumable. Letters: N shapes, F field side, R occupancy side."""
+"""A bank of procedural shapes on disk, made once, in parallel, resumable.
+
+Letters: N shapes, F field side, R occupancy side.
+"""
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass

@@ -62,7 +62,7 @@ class FlowBatches(torch.utils.data.Dataset[FlowBatch]):
         for index in chosen:
             rendered = render_slice(self.bank, int(index), generator)
             normal = rendered.camera.camera_axes[2]
-            prepared = self.model.condition_inputs(rendered.image01, rendered.mask, rendered.pointmap, normal)
+            prepared = self.model.condition_inputs(rendered.image01, rendered.slice.mask, rendered.pointmap, normal)
             inputs.append(prepared.tensors)
             poses.append(self.model.pose_tokens(pose_of(rendered), prepared.scene))
         stacked = {name: torch.stack([one[name] for one in inputs]) for name in inputs[0]}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from sam3d_objects.arrays import BoolArray, FloatArray
+from sam3d_objects.arrays import FloatArray
 from sam3d_objects.mesh import ObjectFrame, SliceCamera, pointmap
 from sam3d_objects.pretraining.bank import FIELD_SIDE, FIELD_STEP, ShapeBank
 from sam3d_objects.volume import (
@@ -31,15 +31,22 @@ class RenderedSlice:
     """What the model sees of a shape, and where the shape is.
 
     Attributes:
-        image01: (Y, X) in [0, 1]; mask: (Y, X); pointmap: (Y, X, 3) camera mm.
-        camera: the slice's camera; frame: the object's frame, patient mm.
+        image01: (Y, X) in [0, 1]; slice: the slice, cut to its mask's margin; frame: the object's, patient mm.
     """
 
     image01: FloatArray
-    mask: BoolArray
-    pointmap: FloatArray
-    camera: SliceCamera
+    slice: SliceInput
     frame: ObjectFrame
+
+    @property
+    def camera(self) -> SliceCamera:
+        """The slice's camera."""
+        return SliceCamera.from_plane(self.slice.plane)
+
+    @property
+    def pointmap(self) -> FloatArray:
+        """(Y, X, 3) camera mm, NaN where nothing is seen."""
+        return pointmap(self.slice.plane, self.camera, self.slice.valid)
 
 
 def render_slice(bank: ShapeBank, index: int, generator: np.random.Generator) -> RenderedSlice:
@@ -67,9 +74,7 @@ def render_slice(bank: ShapeBank, index: int, generator: np.random.Generator) ->
     slice = SliceInput(image, field > 0, plane, np.ones(shape, dtype=bool))
     margin_mm = max(size_mm * generator.uniform(0.03, 0.16), 1.01 * max(row_mm, col_mm))
     seen, image01 = condition_image(slice, Intensity("mr"), "mask_margin", margin_mm)
-    camera = SliceCamera.from_plane(seen.plane)
-    points = pointmap(seen.plane, camera, seen.valid)
-    return RenderedSlice(image01, seen.mask, points, camera, ObjectFrame(center, size_mm))
+    return RenderedSlice(image01, seen, ObjectFrame(center, size_mm))
 
 
 def _draw_index(volume: Volume, name: str, generator: np.random.Generator) -> int:

@@ -40,12 +40,12 @@ class PretrainOptions:
     """
 
     work: Path
-    shapes: int = 24000
+    shapes: int = 12000
     vae_steps: int = 950
     vae_batch: int = 8
     flow_steps: int = 2000
-    flow_batch: int = 48
-    draws: int = 4
+    flow_batch: int = 24
+    draws: int = 5
     seed: int = 7
     workers: int = 1
     minutes: float | None = None

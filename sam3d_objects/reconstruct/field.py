@@ -9,22 +9,31 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from sam3d_objects.arrays import FloatArray
+from sam3d_objects.arrays import AnyArray, FloatArray
 from sam3d_objects.mesh import Mesh, ObjectFrame, object_grid_affine, surface_from_field
 
 GRID_MARGIN_CELLS = 2
+# Samples of very different size, as an untrained model gives, must not ask for a grid that no memory holds.
+MAX_GRID_CELLS = 256
+# A shell of touched voxels is at most this thick; where no hollow is as near, the solid is thinner than its shell.
+SHELL_REACH_CELLS = 2.0
 
 
-def solid_from_shell(occupied: FloatArray) -> FloatArray:
+def solid_from_shell(occupied: AnyArray) -> FloatArray:
     """Turn surface voxels (R, R, R) into a solid field (R, R, R) whose surface is the middle of the shell.
 
-    A shell, filled, is half a voxel too fat (trap 13 of fine-tuning on voxels): the level set half a voxel within the
-    filled volume is taken instead. A shell with a hole cannot be filled and stays a shell.
+    A shell, filled, is half a voxel too fat (trap 13 of fine-tuning on voxels), and more where the surface runs
+    askew. The surface taken is as far from what is outside as from the hollow within; a part without a hollow is
+    taken half a voxel within its rim. A shell with a hole cannot be filled and stays a shell.
     """
-    filled = ndimage.binary_fill_holes(occupied > 0)
-    depth = ndimage.distance_transform_edt(np.pad(filled, 1))[1:-1, 1:-1, 1:-1]
-    # A voxel on the filled volume's rim has depth 1 and its centre lies on the middle of the shell.
-    return np.clip(depth - 1 + 0.5, 0.0, 1.0) * filled
+    shell = occupied > 0
+    filled = ndimage.binary_fill_holes(shell)
+    hollow = filled & ~shell
+    outside = ndimage.distance_transform_edt(np.pad(filled, 1))[1:-1, 1:-1, 1:-1]
+    within = ndimage.distance_transform_edt(~hollow) if hollow.any() else np.full(shell.shape, np.inf)
+    # A one-voxel shell has 1 for both, and its voxels' centres lie on the surface: level 0.5.
+    middle = np.where(within <= SHELL_REACH_CELLS, (outside - within) / 2, outside - 1)
+    return np.clip(middle + 0.5, 0.0, 1.0) * filled
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,17 +83,20 @@ class PatientField:
 
 
 def average(samples: list[PlacedSolid]) -> PatientField:
-    """Average samples in patient space, on a grid as fine as the median sample's own."""
+    """Average samples in patient space, on a grid as fine as the median sample's own, of at most 256 cells a side."""
     lows, highs = zip(*(sample.bounds_mm() for sample in samples), strict=True)
+    low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     cell_mm = float(np.median([s.frame.size_mm / s.field.shape[0] for s in samples]))
-    low = np.min(lows, axis=0) - GRID_MARGIN_CELLS * cell_mm
-    shape = np.ceil((np.max(highs, axis=0) - low) / cell_mm).astype(int) + GRID_MARGIN_CELLS
+    cell_mm = max(cell_mm, float((high - low).max()) / (MAX_GRID_CELLS - 2 * GRID_MARGIN_CELLS))
+    low = low - GRID_MARGIN_CELLS * cell_mm
+    shape = np.ceil((high - low) / cell_mm).astype(int) + GRID_MARGIN_CELLS
     affine = np.diag([cell_mm, cell_mm, cell_mm, 1.0])
     affine[:3, 3] = low
     total = np.zeros(shape)
     for sample in samples:
         to_cell = np.linalg.inv(sample.cell_to_mm()) @ affine
+        # 'grid-constant' fades to 0 beyond the last centre; 'constant' would cut half a cell off what fills the cube.
         total += ndimage.affine_transform(
-            sample.field, to_cell[:3, :3], to_cell[:3, 3], output_shape=tuple(shape), order=1
+            sample.field, to_cell[:3, :3], to_cell[:3, 3], output_shape=tuple(shape), order=1, mode="grid-constant"
         )
     return PatientField(total / len(samples), affine)

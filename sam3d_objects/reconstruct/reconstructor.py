@@ -40,13 +40,18 @@ class Reconstructor:
         """Return the mean of the K samples as a field in patient space, before the threshold."""
         return average(self.samples(slice, seed))
 
-    @torch.no_grad()
     def samples(self, slice: SliceInput, seed: int) -> list[PlacedSolid]:
         """Draw the K samples, placed in the patient and, if the contract says so, fitted to the mask."""
         contract = self.contract
         seen, image01 = condition_image(
             slice, self.intensity, contract.field_of_view, contract.margin_mm, self.reference
         )
+        return self.samples_of(image01, seen, seed)
+
+    @torch.no_grad()
+    def samples_of(self, image01: FloatArray, seen: SliceInput, seed: int) -> list[PlacedSolid]:
+        """Draw the K samples of a slice that is prepared already: its image (Y, X) in [0, 1], and what it shows."""
+        contract = self.contract
         camera = SliceCamera.from_plane(seen.plane)
         inputs = self.model.condition_inputs(
             image01, seen.mask, pointmap(seen.plane, camera, seen.valid), camera.camera_axes[2]

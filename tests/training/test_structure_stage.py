@@ -129,10 +129,10 @@ def test_draws_share_one_embedding_and_dropout_zeroes_the_condition(
     loss, parts = stage.loss(spy, batch, torch.Generator().manual_seed(0))
     assert embedded == [False] and len(spy.calls) == 1
     x, t, condition, d = spy.calls[0]
-    assert x["shape"].shape == (12, 8, 64) and condition.shape[0] == 12
+    assert x["shape"].shape == (12, 8, 64) and condition.shape[0] == 4  # one condition serves its three draws
     assert t.unique().numel() == 12 and t.min() > 0 and t.max() < 1000 and not d.any()
     dropped = (condition == 0).all(dim=(1, 2))
-    assert 0 < dropped.sum() < 12
+    assert 0 < dropped.sum() < 4
     tokens = embed({name[10:]: value for name, value in batch.items() if name.startswith("condition.")})
     for i in range(12):
         assert torch.equal(condition[i], tokens[i // 3] * 0 if dropped[i] else tokens[i // 3])

@@ -8,7 +8,7 @@ from sam3d_objects.model.condition.vit import VisionTransformer
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Architectures by the names of facebookresearch/dinov2; `vit` in a config overrides them (the built-in tiny model does).
+# Architectures by the names of facebookresearch/dinov2; `vit` in a config overrides them, as the tiny model's does.
 ARCHITECTURES: dict[str, dict[str, int]] = {
     "dinov2_vits14_reg": {"img_size": 518, "patch_size": 14, "embed_dim": 384, "depth": 12, "num_heads": 6},
     "dinov2_vitb14_reg": {"img_size": 518, "patch_size": 14, "embed_dim": 768, "depth": 12, "num_heads": 12},

@@ -1,4 +1,7 @@
-"""The pointmap embedder: one token per window of points. Letters: B batch, W windows a side, p points a window's side, C channels."""
+"""The pointmap embedder: one token per window of points.
+
+Letters: B batch, W windows a side, p points a window's side, C channels.
+"""
 
 import torch
 from torch import Tensor, nn

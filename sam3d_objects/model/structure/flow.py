@@ -132,9 +132,9 @@ class StructureFlow(nn.Module):
             if given != needed:
                 raise ValueError(f"StructureFlow knows {name}={needed!r}, not {given!r}")
         shared = {name for members in latent_share_transformer.values() for name in members}
-        missing = shared - set(latent_mapping)
-        if missing or SHAPE not in latent_mapping:
-            raise ValueError(f"latent_mapping has {sorted(latent_mapping)}; missing: {sorted(missing | {SHAPE})}")
+        missing = (shared | {SHAPE}) - set(latent_mapping)
+        if missing:
+            raise ValueError(f"latent_mapping has {sorted(latent_mapping)}; missing: {sorted(missing)}")
         self.latent_names = tuple(sorted(latent_mapping))
         # Kept apart from the layers, which an adapter may replace.
         self.latent_widths = {name: latent_mapping[name].input_layer.in_features for name in self.latent_names}

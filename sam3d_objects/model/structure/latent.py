@@ -1,4 +1,7 @@
-"""How each latent enters and leaves the structure flow. Letters: B batch, T tokens, C model channels, c latent channels."""
+"""How each latent enters and leaves the structure flow.
+
+Letters: B batch, T tokens, C model channels, c latent channels.
+"""
 
 import torch
 from torch import Tensor, nn

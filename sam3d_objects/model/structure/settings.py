@@ -40,8 +40,11 @@ class StructureSettings:
     def __post_init__(self) -> None:
         if self.resolution % self.latent_side or self.latent_side % self.patch:
             raise ValueError(
-                f"resolution {self.resolution} must be a multiple of latent_side {self.latent_side}, and that of patch {self.patch}"
+                f"resolution {self.resolution} must be a multiple of latent_side {self.latent_side}, "
+                f"and that of patch {self.patch}"
             )
+        if set(self.pose_mean) != set(self.pose_std):
+            raise ValueError(f"pose_mean has {sorted(self.pose_mean)}, but pose_std has {sorted(self.pose_std)}")
         for name, allowed in (("occupancy", ("surface", "solid")), ("plane_cue", ("none", "colour"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")

@@ -1,4 +1,6 @@
-"""The dense structure VAE: occupancy (B, 1, R, R, R) <-> latent (B, L, r, r, r). Letters: R grid, r = R / 4 latent grid, L latent channels.
+"""The dense structure VAE: occupancy (B, 1, R, R, R) <-> latent (B, L, r, r, r).
+
+Letters: B batch, C channels, R grid side, r = R / 4 latent side, L latent channels.
 
 Section 3 of TRELLIS's sparse-structure VAE (Xiang et al. 2024, arXiv 2412.01506), as SAM 3D Objects releases it.
 """

@@ -149,10 +149,9 @@ class StructureStage:
         """Return the weighted flow matching loss over B x D (time, noise) pairs, and its terms."""
         options = self.options
         condition, latents = self._repeated(batch, options.draws)
-        count = len(condition)
-        t = stratified_times(count, options.time_mean, options.time_std, generator)
+        t = stratified_times(len(latents[SHAPE]), options.time_mean, options.time_std, generator)
         noise = noise_like(latents, generator)
-        kept = torch.rand(count, generator=generator) >= options.condition_dropout
+        kept = torch.rand(len(condition), generator=generator) >= options.condition_dropout
         condition = condition * kept.to(condition)[:, None, None]
         return self._flow_matching(network, latents, condition, t, noise)
 
@@ -162,19 +161,17 @@ class StructureStage:
         condition, latents = self._repeated(batch, _VALIDATION_DRAWS)
         times = even_times(_VALIDATION_DRAWS, options.time_mean, options.time_std)
         noise = noise_like(latents, generator)
-        t = times.repeat(len(condition) // _VALIDATION_DRAWS)
+        t = times.repeat(len(condition))
         loss, parts = self._flow_matching(network, latents, condition, t, noise)
         return {"loss": loss, **parts}
 
     def _repeated(self, batch: Batch, draws: int) -> tuple[Tensor, Latents]:
-        """Embed the condition once and repeat it and the latents: (B D, T, C)."""
+        """Embed the condition (B, T, C) and repeat the latents (B D, T, C); the flow serves D rows with each condition."""
         inputs = {k.removeprefix(CONDITION): v for k, v in batch.items() if k.startswith(CONDITION)}
         with torch.no_grad():
             condition = self.model.embed(inputs, drop_pointmap=self.options.drop_pointmap)
         latents = {k.removeprefix(LATENT): v for k, v in batch.items() if k.startswith(LATENT)}
-        return condition.repeat_interleave(draws, 0), {
-            name: value.repeat_interleave(draws, 0) for name, value in latents.items()
-        }
+        return condition, {name: value.repeat_interleave(draws, 0) for name, value in latents.items()}
 
     def _flow_matching(
         self, network: nn.Module, latents: Latents, condition: Tensor, t: Tensor, noise: Latents

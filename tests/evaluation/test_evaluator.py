@@ -1,0 +1,169 @@
+"""Every case is a row, whatever a predictor does; a killed evaluation goes on; equal seeds give equal rows."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam3d_objects.evaluation import METRICS, Case, Predictor, Row, evaluate, read_rows
+from sam3d_objects.evaluation.artefacts import file_name, grey
+from sam3d_objects.files import read_json
+from sam3d_objects.mesh import Mesh
+from sam3d_objects.volume import SliceInput
+from tests.evaluation.solids import ball_case, ball_mesh, ball_truth
+
+DIAGONAL_MM = ball_truth().diagonal_mm
+BALL = ball_mesh(9.0, points=24)
+
+
+def good(slice: SliceInput, seed: int) -> Mesh:
+    return BALL
+
+
+def fail_with(error: BaseException) -> Predictor:
+    def predict(slice: SliceInput, seed: int) -> Mesh:
+        raise error
+
+    return predict
+
+
+def returns(mesh: object) -> Predictor:
+    def predict(slice: SliceInput, seed: int) -> Mesh:
+        return mesh  # type: ignore[return-value]  # what a foreign predictor may return
+
+    return predict
+
+
+def not_a_number(slice: SliceInput, seed: int) -> Mesh:
+    return Mesh(np.where(BALL.vertices > 8, np.nan, BALL.vertices), BALL.faces)
+
+
+@pytest.mark.parametrize(
+    ("predictor", "reason"),
+    [
+        (fail_with(MemoryError("out of\nmemory")), "MemoryError: out of memory"),
+        (fail_with(RuntimeError("CUDA")), "RuntimeError: CUDA"),
+        (returns(Mesh(np.zeros((0, 3)), np.zeros((0, 3), dtype=int))), "ValueError: the predicted mesh has no faces"),
+        (returns(None), "TypeError: a predictor must return a Mesh in patient mm, got NoneType"),
+        (returns(BALL.flipped()), "ValueError: the predicted mesh is inside out"),
+        (returns(Mesh(BALL.vertices, BALL.faces[:-1])), "ValueError: the predicted mesh is open"),
+        (not_a_number, "ValueError: mesh vertices: expected finite numbers"),
+    ],
+)
+def test_a_failure_is_a_row_with_the_worst_scores(tmp_path: Path, predictor: Predictor, reason: str) -> None:
+    (row,) = evaluate([ball_case("c")], {"bad": predictor}, tmp_path)
+    assert row.failed and row.reason.startswith(reason)
+    assert row.scores == {name: round(metric.worst(DIAGONAL_MM), 6) for name, metric in METRICS.items()}
+    with np.load(tmp_path / "artefacts" / file_name(row), allow_pickle=False) as artefact:
+        assert "Traceback" in str(artefact["traceback"])
+        assert not artefact["view0_prediction"].any() and artefact["view0_truth"].any()
+
+
+def test_no_success_is_worse_than_a_failure(tmp_path: Path) -> None:
+    far = ball_mesh(40.0, (900.0, 0.0, 0.0), points=24)
+    (row,) = evaluate([ball_case("c")], {"far": returns(far)}, tmp_path)
+    assert not row.failed and row.reason == ""
+    assert row.scores["hd95_mm"] == row.scores["chamfer_mm"] == round(DIAGONAL_MM, 6)
+    assert row.scores["volume_error_percent"] == 100.0
+
+
+def test_rows_are_in_the_order_of_cases_and_systems_and_on_disk(tmp_path: Path) -> None:
+    cases = [ball_case("c1"), ball_case("c2", plane="coronal")]
+    lines: list[str] = []
+    systems = {"a": good, "b": fail_with(ValueError("no"))}
+    rows = evaluate(cases, systems, tmp_path, seed=7, progress=lambda done, total, line: lines.append(line))
+    assert [(row.case, row.system, row.failed) for row in rows] == [
+        ("c1", "a", False),
+        ("c1", "b", True),
+        ("c2", "a", False),
+        ("c2", "b", True),
+    ]
+    assert {row.seed for row in rows} == {7}
+    assert read_rows(tmp_path / "rows.csv") == rows
+    assert not (tmp_path / "rows.csv.partial").exists()
+    assert len(lines) == 4 and lines[-1].startswith("4 of 4 ") and lines[-1].endswith("0:00 left")
+    index = read_json(tmp_path / "artefacts" / "index.json")
+    assert [entry["system"] for entry in index] == ["a", "b", "a", "b"]
+
+
+def test_an_artefact_holds_the_mesh_and_the_cuts(tmp_path: Path) -> None:
+    (row,) = evaluate([ball_case("a case/1")], {"a": good}, tmp_path)
+    with np.load(tmp_path / "artefacts" / file_name(row), allow_pickle=False) as artefact:
+        assert artefact["vertices"] == pytest.approx(BALL.vertices, abs=1e-4)
+        assert (artefact["faces"] == BALL.faces).all()
+        assert artefact["views"].tolist() == ["axial", "coronal", "sagittal"]
+        for view in range(3):
+            truth, predicted = artefact[f"view{view}_truth"], artefact[f"view{view}_prediction"]
+            assert truth.sum() == pytest.approx(np.pi * 10**2, rel=0.05)
+            assert predicted.sum() == pytest.approx(np.pi * 9**2, rel=0.05)
+            assert (truth & predicted).sum() == predicted.sum()
+
+
+def test_predictors_may_differ_by_organ(tmp_path: Path) -> None:
+    (row,) = evaluate([ball_case("c")], {"per_organ": {"ball": good, "other": returns(None)}}, tmp_path)
+    assert not row.failed
+    with pytest.raises(ValueError, match="no predictor for ball"):
+        evaluate([ball_case("c")], {"per_organ": {"other": good}}, tmp_path)
+
+
+class TestResume:
+    def run(self, out: Path, predictor: Predictor, **options: str) -> list[Row]:
+        cases = [ball_case("c1"), ball_case("c2")]
+        return evaluate(cases, {"a": predictor, "b": good}, out, artefacts=False, **options)
+
+    def kill_after(self, count: int) -> Callable[[SliceInput, int], Mesh]:
+        calls: list[int] = []
+
+        def predict(slice: SliceInput, seed: int) -> Mesh:
+            calls.append(seed)
+            if len(calls) > count:
+                raise KeyboardInterrupt
+            return good(slice, seed)
+
+        return predict
+
+    def test_a_killed_evaluation_does_not_predict_twice(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            self.run(tmp_path / "killed", self.kill_after(1))
+        assert not (tmp_path / "killed" / "rows.csv").exists()
+        resumed = self.run(tmp_path / "killed", self.kill_after(1))
+        whole = self.run(tmp_path / "whole", good)
+        assert [(row.key, row.scores) for row in resumed] == [(row.key, row.scores) for row in whole]
+
+    def test_rows_of_another_adapter_are_not_kept(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            self.run(tmp_path, self.kill_after(1), identity="adapter one")
+        with pytest.raises(KeyboardInterrupt):
+            self.run(tmp_path, self.kill_after(1), identity="adapter two")
+        assert len((tmp_path / "rows.csv.partial").read_text().splitlines()) == 2 + 2
+
+    def test_a_finished_evaluation_is_done_again(self, tmp_path: Path) -> None:
+        self.run(tmp_path, good)
+        assert self.run(tmp_path, fail_with(ValueError("no")))[0].failed
+
+
+def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no cases"):
+        evaluate([], {"a": good}, tmp_path)
+    with pytest.raises(ValueError, match="no systems"):
+        evaluate([ball_case("c")], {}, tmp_path)
+    with pytest.raises(ValueError, match="twice"):
+        evaluate([ball_case("c"), ball_case("c")], {"a": good}, tmp_path)
+
+
+def test_a_case_that_cannot_be_read_is_no_failure_of_a_system(tmp_path: Path) -> None:
+    def load() -> None:
+        raise ValueError("organ_0.npz is damaged")
+
+    broken = Case("c", "c", "ball", "axial", "largest", 3, load)  # type: ignore[arg-type]  # it never returns
+    with pytest.raises(ValueError, match="damaged"):
+        evaluate([broken], {"a": good}, tmp_path)
+
+
+def test_grey_values_for_display() -> None:
+    ramp = np.linspace(-1000, 3000, 101)[None]
+    shown = grey(ramp)
+    assert shown.dtype == np.uint8 and shown[0, 0] == 0 and shown[0, -1] == 255 and shown[0, 50] == 128
+    assert not grey(np.full((3, 3), 7.0)).any()
+    assert not grey(ramp, ramp > 5000 - 2001)[ramp <= 2999].any()

@@ -24,3 +24,12 @@ def shared_data(shared_folder: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real scans at {folder}: set SAM3D_SHARED to run the tests that need them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_reference(shared_folder: Path) -> Path:
+    """The folder of reference material: golden vectors, manifests, the release's configs."""
+    folder = shared_folder / "reference"
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"no reference vectors at {folder}: set SAM3D_SHARED to run the tests that need them")
+    return folder

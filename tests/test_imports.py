@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "reconstruct": {"volume", "mesh", "model", "adapter"},
     "evaluation": {"volume", "mesh", "dataset", "config"},
     "report": set(),
-    "pretraining": {"volume", "mesh", "synthetic", "model"},
+    "pretraining": {"volume", "mesh", "synthetic", "model", "adapter", "reconstruct"},
     "assets": set(),
 }
 FREE = {"cli"}

@@ -10,7 +10,7 @@ from sam3d_objects.config import MODEL_SYSTEMS, EvaluateOptions
 if TYPE_CHECKING:
     from sam3d_objects.adapter import InferenceContract
     from sam3d_objects.dataset import Manifest
-    from sam3d_objects.evaluation.rows import Row
+    from sam3d_objects.evaluation import Row
 
     from .models import Models
 
@@ -57,9 +57,8 @@ def evaluate_adapter(checkpoint: Path, data_root: Path, out: Path, options: Eval
     from rich.progress import Progress
 
     from sam3d_objects.dataset import Manifest
-    from sam3d_objects.evaluation.cases import prepared_cases
-    from sam3d_objects.evaluation.evaluator import evaluate as judge
-    from sam3d_objects.evaluation.summary import SummaryOptions, write_summary
+    from sam3d_objects.evaluation import SummaryOptions, prepared_cases, write_summary
+    from sam3d_objects.evaluation import evaluate as judge
 
     from .models import load_models, merge_difference
     from .train import organ_names
@@ -128,7 +127,7 @@ def write_reports(eval_dir: Path) -> None:
 
 def _systems(models: "Models", data_root: Path, options: EvaluateOptions) -> Mapping[str, Any]:
     """System name -> predictor, or organ -> predictor, in the order that was asked for."""
-    from sam3d_objects.evaluation.cases import prepared_baselines
+    from sam3d_objects.evaluation import prepared_baselines
     from sam3d_objects.reconstruct import Reconstructor
 
     from .train import organ_names

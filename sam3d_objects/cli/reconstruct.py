@@ -1,7 +1,7 @@
 """`sam3d-med reconstruct`: one slice with the organ marked becomes a mesh in patient millimetres."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -138,7 +138,7 @@ class _Job:
         reconstruct_slice, contract = self._reconstructor()
         if contract.field_of_view == "scan":
             # As in training, where the percentiles are the whole volume's.
-            reconstruct_slice.reference = quantile_summary(scan.voxels)
+            slice = replace(slice, reference=quantile_summary(scan.voxels))
         mesh = reconstruct_slice(slice, self.options.seed)
         stem = slice_stem(path)
         self._export(stem, mesh, "RAS")

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sam3d_objects.evaluation.cases import prepared_cases
+from sam3d_objects.evaluation import Overlap, Truth, prepared_cases
 from sam3d_objects.evaluation.compare import check_prediction, rasterise
-from sam3d_objects.evaluation.metrics import Overlap
-from sam3d_objects.evaluation.truth import Truth
 from sam3d_objects.mesh import Mesh
 from sam3d_objects.volume import SliceInput
 

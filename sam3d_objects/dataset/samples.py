@@ -198,8 +198,9 @@ class TS_SAM3D_Dataset:  # the name is fixed: users of the earlier code import i
             # Before the cut: the field of view follows the mask that is shown, as it will at inference.
             raw = replace(raw, mask=grow_mask(raw.mask, raw.valid, change.draw_mask(generator)))
         # Trap 14: with mask_margin even the percentiles come from the cut slice alone.
-        reference = case.reference if manifest.field_of_view == "scan" else None
-        cut, image01 = condition_image(raw, manifest.intensity, manifest.field_of_view, manifest.margin_mm, reference)
+        if manifest.field_of_view == "scan":
+            raw = replace(raw, reference=case.reference)
+        cut, image01 = condition_image(raw, manifest.intensity, manifest.field_of_view, manifest.margin_mm)
         if change is not None and generator is not None:
             image01 = change.draw(generator, cut.plane.shape).apply(image01, cut.valid)
         camera = SliceCamera.from_plane(cut.plane)

@@ -1,7 +1,7 @@
 """Cases: which slices of which organs of the test patients are judged, and what is needed to judge them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -129,7 +129,9 @@ class _Opener:
             self._last = entry.id, organ
         prepared, scan, truth = self._opened
         slice = prepared.slice(organ, plane, index)
-        return Material(slice if margin_mm is None else cut_to_mask(slice, margin_mm), truth, scan)
+        # Whole slices are normalised by the whole scan, as in training.
+        seen = replace(slice, reference=prepared.reference) if margin_mm is None else cut_to_mask(slice, margin_mm)
+        return Material(seen, truth, scan)
 
 
 def prepared_baselines(

@@ -18,6 +18,10 @@ _SCALE_PENALTY = 2.0
 """Dice given up for (log scale)^2: without it a small cut near the tip passes for a large one of a small organ. Between
 0.5 and 8 the hippocampi of the Decathlon score within 0.01 of each other.
 """
+_OFFSET_PENALTY = 0.05
+"""Dice given up for a cut at an organ's end: of cuts that fit alike, the one nearer to the middle errs less. Between 0
+and 0.1 the hippocampi score within 0.006 of each other.
+"""
 _MIN_CUT = 4  # grid points: a smaller cut has no shape
 _THRESHOLDS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 _BANK_SIZE = 48
@@ -104,7 +108,9 @@ class CutBank:
         points = (np.stack(masks, axis=-1) > 0).reshape(-1, len(_SCALES)).astype(np.float32)
         sizes = self.cuts.sum(axis=1)[:, None]
         agreement = 2 * (self.cuts @ points) / np.maximum(sizes + points.sum(axis=0), 1)
-        score = np.where(sizes > 0, agreement - _SCALE_PENALTY * np.log(_SCALES) ** 2, -np.inf)
+        offset = np.tile((np.arange(self.fields.shape[3]) - middle) / middle, len(self.fields))
+        penalty = _SCALE_PENALTY * np.log(_SCALES) ** 2 + _OFFSET_PENALTY * offset[:, None] ** 2
+        score = np.where(sizes > 0, agreement - penalty, -np.inf)
         best_cut, best_scale = divmod(int(score.argmax()), len(_SCALES))
         shape, w = divmod(best_cut, self.fields.shape[3])
         affine = np.eye(4)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from sam3d_objects.adapter import InferenceContract
-from sam3d_objects.arrays import AnyArray, FloatArray
+from sam3d_objects.arrays import FloatArray
 from sam3d_objects.mesh import Mesh, ObjectFrame, SliceCamera, pointmap
 from sam3d_objects.model import SAM3DObjects
 from sam3d_objects.model.preprocess import PointmapStatistics
@@ -21,11 +21,10 @@ class Reconstructor:
     Args:
         model: a base, adapted or merged model.
         contract: how slices are prepared and the model is sampled.
-        reference: voxels that percentiles come from where the field of view is the scan.
     """
 
-    def __init__(self, model: SAM3DObjects, contract: InferenceContract, reference: AnyArray | None = None) -> None:
-        self.model, self.contract, self.reference = model.eval(), contract, reference
+    def __init__(self, model: SAM3DObjects, contract: InferenceContract) -> None:
+        self.model, self.contract = model.eval(), contract
         self.intensity = Intensity(contract.modality, contract.window_hu, contract.percentiles)
 
     def __call__(self, slice: SliceInput, seed: int) -> Mesh:
@@ -43,9 +42,7 @@ class Reconstructor:
     def samples(self, slice: SliceInput, seed: int) -> list[PlacedSolid]:
         """Draw the K samples, placed in the patient and, if the contract says so, fitted to the mask."""
         contract = self.contract
-        seen, image01 = condition_image(
-            slice, self.intensity, contract.field_of_view, contract.margin_mm, self.reference
-        )
+        seen, image01 = condition_image(slice, self.intensity, contract.field_of_view, contract.margin_mm)
         return self.samples_of(image01, seen, seed)
 
     @torch.no_grad()

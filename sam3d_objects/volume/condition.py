@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sam3d_objects.arrays import AnyArray, FloatArray
+from sam3d_objects.arrays import FloatArray
 from sam3d_objects.files import nearest
 from sam3d_objects.volume.intensity import Intensity
 from sam3d_objects.volume.slice_input import SliceInput, cut_to_mask
@@ -15,14 +15,13 @@ def condition_image(
     intensity: Intensity,
     field_of_view: str,
     margin_mm: float,
-    reference: AnyArray | None = None,
 ) -> tuple[SliceInput, FloatArray]:
     """Cut a slice to its field of view and bring it to [0, 1].
 
     With 'mask_margin' the slice is cut to the mask and `margin_mm` around it, and percentiles come from
     the valid
-    pixels of the cut slice: nothing beyond the margin, not even through `reference`, changes the result.
-    With 'scan' the slice stays whole, and percentiles come from `reference` or else from its own valid
+    pixels of the cut slice: nothing beyond the margin, not even through `slice.reference`, changes the result.
+    With 'scan' the slice stays whole, and percentiles come from `slice.reference` or else from its own valid
     pixels.
 
     Args:
@@ -30,7 +29,6 @@ def condition_image(
         intensity: modality, window and percentiles.
         field_of_view: 'scan' or 'mask_margin'.
         margin_mm: used by 'mask_margin'.
-        reference: voxels of the slice's volume, any shape; used by 'scan'.
 
     Returns:
         The (cut) slice, and its image (rows, cols) float32 in [0, 1], 0 where not valid.
@@ -44,9 +42,8 @@ def condition_image(
             f"{nearest(field_of_view, FIELDS_OF_VIEW)}"
         )
     if field_of_view == "mask_margin":
-        # The reference knows the whole scan, so it must not be looked at here.
-        slice, reference = cut_to_mask(slice, margin_mm), None
-    seen = slice.image[slice.valid] if reference is None else reference
+        slice = cut_to_mask(slice, margin_mm)  # drops the reference, which knows the whole scan
+    seen = slice.image[slice.valid] if slice.reference is None else slice.reference
     image01 = np.zeros(slice.plane.shape, dtype=np.float32)
     image01[slice.valid] = intensity.normalise(slice.image[slice.valid], seen)
     return slice, image01

@@ -22,6 +22,8 @@ class SliceInput:
         mask: (rows, cols) bool, the organ; never empty.
         plane: pixel -> RAS mm.
         valid: (rows, cols) bool, pixels that lie in the scan and may be looked at.
+        reference: (N,) intensities that stand for the whole scan (`quantile_summary`), where it is known; only the
+            field of view 'scan' looks at them.
 
     Raises:
         ValueError: arrays of another shape than the plane's, an empty mask, a mask that leaves the valid
@@ -32,6 +34,7 @@ class SliceInput:
     mask: BoolArray
     plane: SlicePlane
     valid: BoolArray
+    reference: FloatArray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image", np.asarray(self.image, dtype=np.float32))

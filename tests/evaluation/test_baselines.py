@@ -17,22 +17,24 @@ SIZE = 48
 TURNED = np.linalg.qr(np.array([[1.0, 0.1, 0.05], [-0.1, 1.0, 0.08], [0.02, -0.05, 1.0]]))[0]
 
 
-def egg(scale: float, shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0), turned: bool = False) -> Volume:
-    """An ellipsoid whose front half is thinner: no plane mirrors it onto itself."""
+BALLS = ((0.0, 0.0, 0.0, 10.0), (7.0, 4.0, 7.0, 7.0), (-3.0, 10.0, -6.0, 7.0))  # x, y, z, radius in mm
+
+
+def comma(scale: float, shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0), turned: bool = False) -> Volume:
+    """Three balls in one: no two cuts of it are alike, so that a slice tells where it lies."""
     spacing = np.diag([1.0, 1.0, 1.2])
-    linear = TURNED * np.sign(np.diag(TURNED)) @ spacing if turned else spacing
+    turn = TURNED * np.sign(np.diag(TURNED)) if turned else np.eye(3)
     affine = np.eye(4)
-    affine[:3, :3] = linear
-    affine[:3, 3] = -linear @ np.full(3, (SIZE - 1) / 2) + shift_mm
-    local = (positions(SIZE, affine) - shift_mm) @ np.linalg.inv(linear @ np.linalg.inv(spacing)).T / scale
-    thin = np.where(local[..., 1] > 0, 0.6, 1.0)
-    radii = np.stack([8 * thin, np.full(thin.shape, 16.0), 11 * thin], axis=-1)
-    return Volume((local / radii / 1.0) ** 2 @ np.ones(3) <= 1, affine)
+    affine[:3, :3] = turn @ spacing
+    affine[:3, 3] = -affine[:3, :3] @ np.full(3, (SIZE - 1) / 2) + shift_mm
+    local = (positions(SIZE, affine) - shift_mm) @ turn / scale
+    balls = [np.linalg.norm(local - ball[:3], axis=-1) <= ball[3] for ball in BALLS]
+    return Volume(np.any(balls, axis=0), affine)
 
 
 @pytest.fixture(scope="module")
 def trained() -> dict[str, Predictor]:
-    return fit_baselines([egg(scale, (3.0 * number, 0.0, 0.0)) for number, scale in enumerate((0.9, 1.0, 1.1, 0.95))])
+    return fit_baselines([comma(scale, (3.0 * number, 0, 0)) for number, scale in enumerate((0.94, 1.0, 1.06, 0.97))])
 
 
 def judged(predictor: Predictor, label: Volume, plane: str) -> tuple[float, float]:
@@ -46,15 +48,15 @@ def judged(predictor: Predictor, label: Volume, plane: str) -> tuple[float, floa
 @pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_shape_like_those_of_training_is_found(trained: dict[str, Predictor], plane: str, turned: bool) -> None:
-    label = egg(1.03, (20.0, -30.0, 5.0), turned)
+    label = comma(1.03, (20.0, -30.0, 5.0), turned)
     scores = {name: judged(predictor, label, plane) for name, predictor in trained.items()}
-    assert all(scores[name][0] > 0.9 for name in ("mean_shape", "nearest_shape", "pca_shape")), scores
-    assert scores["ellipsoid"][0] > 0.7 and scores["extrusion"][0] > 0.6
+    assert all(scores[name][0] > 0.85 for name in ("mean_shape", "nearest_shape", "pca_shape")), scores
+    assert all(0.4 < scores[name][0] < 0.85 for name in ("ellipsoid", "extrusion")), scores
     assert scores["extrusion"][1] > 0.99  # its cut is the mask
 
 
 def test_the_mask_is_all_that_they_look_at(trained: dict[str, Predictor]) -> None:
-    whole = label_slice(egg(1.0), "axial", SIZE // 2)
+    whole = label_slice(comma(1.0), "axial", SIZE // 2)
     assert whole is not None
     noise = np.random.default_rng(0).normal(size=whole.image.shape).astype(np.float32)
     cut = cut_to_mask(SliceInput(noise, whole.mask, whole.plane, whole.valid), 3.0)
@@ -74,7 +76,7 @@ def test_another_plane_is_refused(trained: dict[str, Predictor]) -> None:
 
 
 def test_the_extrusion_has_the_fitted_thickness(trained: dict[str, Predictor]) -> None:
-    slice = label_slice(egg(1.0), "axial", SIZE // 2)
+    slice = label_slice(comma(1.0), "axial", SIZE // 2)
     assert slice is not None
     mesh = trained["extrusion"](slice, 0)
     ratio = trained["extrusion"].ratios["axial"]  # type: ignore[attr-defined]  # Extrusion, seen as a Predictor
@@ -84,16 +86,16 @@ def test_the_extrusion_has_the_fitted_thickness(trained: dict[str, Predictor]) -
 
 def test_what_cannot_be_fitted() -> None:
     with pytest.raises(ValueError, match="Did you mean 'mean_shape'"):
-        fit_baselines([egg(1.0)], ["mean_shap"])
+        fit_baselines([comma(1.0)], ["mean_shap"])
     with pytest.raises(ValueError, match="at least one training label"):
         fit_baselines([])
     with pytest.raises(ValueError, match="empty"):
-        TrainingShapes.from_labels([replace(egg(1.0), voxels=np.zeros((4, 4, 4), dtype=bool))])
+        TrainingShapes.from_labels([replace(comma(1.0), voxels=np.zeros((4, 4, 4), dtype=bool))])
 
 
 def test_one_training_organ_is_enough() -> None:
-    for name, predictor in fit_baselines([egg(1.0)]).items():
-        assert judged(predictor, egg(1.0), "coronal")[0] > (0.5 if name in ("extrusion", "ellipsoid") else 0.9), name
+    for name, predictor in fit_baselines([comma(1.0)]).items():
+        assert judged(predictor, comma(1.0), "coronal")[0] > (0.4 if name in ("extrusion", "ellipsoid") else 0.9), name
 
 
 def test_large_labels_are_thinned_in_place() -> None:
@@ -104,7 +106,7 @@ def test_large_labels_are_thinned_in_place() -> None:
 
 
 def test_training_slices_show_a_quarter_of_the_largest() -> None:
-    label = egg(1.0)
+    label = comma(1.0)
     areas = label.voxels.sum(axis=(0, 2))
     indices = training_indices(label, "coronal")
     assert int(areas.argmax()) in indices and len(indices) <= 9
@@ -115,9 +117,9 @@ def test_real_hippocampi_beat_the_extrusion_as_published(shared_data: Path) -> N
     """evaluation.md measured .42 for the extrusion and .66 for the mean shape, on other patients of the collection."""
     paths = sorted((shared_data / "Task04_Hippocampus" / "labelsTr").glob("*.nii.gz"))
     labels = [Volume(volume.voxels > 0, volume.affine) for volume in map(read_label, paths)]
-    baselines = fit_baselines(labels[12:36], ["extrusion", "mean_shape"])
+    baselines = fit_baselines(labels[12:28], ["extrusion", "mean_shape"])
     scores: dict[str, list[float]] = {name: [] for name in baselines}
-    for label in labels[:5]:
+    for label in labels[:4]:
         truth = Truth(label, surface_from_mask(label.voxels, label.affine), label.diagonal_mm)
         for plane in PLANES:
             slice = label_slice(label, plane, training_indices(label, plane, 3)[1])

@@ -108,9 +108,9 @@ def test_predictors_may_differ_by_organ(tmp_path: Path) -> None:
 
 
 class TestResume:
-    def run(self, out: Path, predictor: Predictor, **options: str) -> list[Row]:
+    def run(self, out: Path, predictor: Predictor, identity: str = "") -> list[Row]:
         cases = [ball_case("c1"), ball_case("c2")]
-        return evaluate(cases, {"a": predictor, "b": good}, out, artefacts=False, **options)
+        return evaluate(cases, {"a": predictor, "b": good}, out, artefacts=False, identity=identity)
 
     def kill_after(self, count: int) -> Callable[[SliceInput, int], Mesh]:
         calls: list[int] = []

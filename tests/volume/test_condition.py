@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,10 @@ def test_voxels_beyond_the_margin_change_nothing(modality: str, name: str) -> No
     intensity = Intensity(modality)
     first, second = (
         condition_image(
-            slice_input(scan, mask, name, index), intensity, "mask_margin", MARGIN_MM, scan.voxels
+            replace(slice_input(scan, mask, name, index), reference=scan.voxels.ravel()),
+            intensity,
+            "mask_margin",
+            MARGIN_MM,
         )
         for scan in (image, changed)
     )
@@ -83,9 +87,10 @@ def test_scan_takes_percentiles_of_the_reference_or_of_the_slice() -> None:
     image, mask = scan_and_mask()
     given = slice_input(image, mask, "axial", 8)
     intensity = Intensity("mr", percentiles=(1, 99))
-    same, by_volume = condition_image(given, intensity, "scan", MARGIN_MM, image.voxels)
+    with_scan = replace(given, reference=image.voxels.ravel())
+    same, by_volume = condition_image(with_scan, intensity, "scan", MARGIN_MM)
     _, by_slice = condition_image(given, intensity, "scan", MARGIN_MM)
-    assert same is given
+    assert same is with_scan
     np.testing.assert_array_equal(by_volume, intensity.normalise(given.image, image.voxels))
     np.testing.assert_array_equal(by_slice, intensity.normalise(given.image))
     assert (by_volume != by_slice).any()
@@ -101,9 +106,7 @@ def test_real_slice(shared_data: Path) -> None:
     folder, name = shared_data / "Task04_Hippocampus", "hippocampus_004.nii.gz"
     image, label = read_nifti(folder / "imagesTr" / name), read_label(folder / "labelsTr" / name)
     for plane in PLANES:
-        seen, image01 = condition_image(
-            slice_input(image, label, plane, 20), Intensity("mr"), "mask_margin", 3
-        )
+        seen, image01 = condition_image(slice_input(image, label, plane, 20), Intensity("mr"), "mask_margin", 3)
         assert 0 <= image01.min() < image01.max() <= 1
         marked = np.argwhere(seen.mask)
         # 3 mm at 1 mm spacing, on every side.

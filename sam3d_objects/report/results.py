@@ -1,0 +1,129 @@
+"""Results: what an evaluation left in its folder, read back for the report."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sam3d_objects.arrays import AnyArray
+from sam3d_objects.files import read_json
+
+_CASE_COLUMNS = ("case", "organ", "plane", "slice_kind", "slice_index")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of rows.csv: the columns that the report shows.
+
+    Args:
+        case, patient, organ, plane, slice_kind, slice_index, system: whose and which.
+        failed, reason: whether there was no prediction that can be scored, and why.
+        seconds: that the prediction took.
+        scores: metric name -> number.
+    """
+
+    case: str
+    patient: str
+    organ: str
+    plane: str
+    slice_kind: str
+    slice_index: int
+    system: str
+    failed: bool
+    reason: str
+    seconds: float
+    scores: Mapping[str, float]
+
+    @property
+    def case_key(self) -> tuple[str, ...]:
+        """What rows of two systems are paired by."""
+        return (self.case, self.organ, self.plane, self.slice_kind, str(self.slice_index))
+
+    @property
+    def title(self) -> str:
+        """The case in words."""
+        return f"{self.case}, {self.organ}, {self.plane} slice {self.slice_index} ({self.slice_kind})"
+
+
+@dataclass(frozen=True)
+class Results:
+    """An evaluation's folder.
+
+    Args:
+        folder: where it is.
+        rows: of rows.csv, in order.
+        summary: summary.json.
+        artefacts: (case, organ, plane, slice_kind, slice_index, system) as text -> artefact file.
+    """
+
+    folder: Path
+    rows: tuple[Row, ...]
+    summary: Mapping[str, Any]
+    artefacts: Mapping[tuple[str, ...], Path]
+
+    @property
+    def reference(self) -> str:
+        """The system that the report is about."""
+        return str(self.summary["reference"])
+
+    @property
+    def systems(self) -> list[str]:
+        """All systems, in the order of the table."""
+        return list(self.summary["systems"])
+
+    def of_system(self, system: str) -> list[Row]:
+        """The rows of one system."""
+        return [row for row in self.rows if row.system == system]
+
+    def artefact(self, row: Row) -> dict[str, AnyArray] | None:
+        """A row's pictures and mesh; None where none was saved."""
+        path = self.artefacts.get((*row.case_key, row.system))
+        if path is None:
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+
+def read_results(folder: Path) -> Results:
+    """Read rows.csv, summary.json and, where there is one, artefacts/index.json.
+
+    Raises:
+        ValueError: the folder holds no finished evaluation, or a file is not what it should be.
+    """
+    for name in ("rows.csv", "summary.json"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} holds no finished evaluation: {name} is missing; run the evaluation first")
+    summary = read_json(folder / "summary.json")
+    index = folder / "artefacts" / "index.json"
+    artefacts = {}
+    for entry in read_json(index) if index.is_file() else []:
+        key = (*(str(entry[name]) for name in _CASE_COLUMNS), str(entry["system"]))
+        artefacts[key] = folder / "artefacts" / entry["file"]
+    return Results(folder, tuple(_rows(folder / "rows.csv", list(summary["metrics"]))), summary, artefacts)
+
+
+def _rows(path: Path, metrics: list[str]) -> list[Row]:
+    with open(path, newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        try:
+            return [
+                Row(
+                    case=cells["case"],
+                    patient=cells["patient"],
+                    organ=cells["organ"],
+                    plane=cells["plane"],
+                    slice_kind=cells["slice_kind"],
+                    slice_index=int(cells["slice_index"]),
+                    system=cells["system"],
+                    failed=cells["failed"] == "true",
+                    reason=cells["reason"],
+                    seconds=float(cells["seconds"]),
+                    scores={name: float(cells[name]) for name in metrics},
+                )
+                for cells in reader
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: line {reader.line_num} is not a row of an evaluation: {error}") from error

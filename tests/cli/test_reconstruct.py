@@ -1,0 +1,154 @@
+"""`sam3d-med reconstruct` on volumes and on single slices."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam3d_objects.cli.main import FAILED, main
+from sam3d_objects.cli.reconstruct import read_volume
+from sam3d_objects.files import read_json
+from sam3d_objects.mesh import import_mesh, inside
+from sam3d_objects.volume import read_label, read_nifti, slice_input, write_nifti
+
+
+def call(base: Path, adapter: Path, out: Path, *words: object) -> int:
+    """Run the command and return its exit status."""
+    return main(["reconstruct", "--base", str(base), "--checkpoint", str(adapter), "--out", str(out), *map(str, words)])
+
+
+def test_a_volume_gives_meshes_in_patient_mm_and_a_mask_on_its_grid(
+    random_base: Path, adapter: Path, scan: tuple[Path, Path], tmp_path: Path
+) -> None:
+    image, labels = scan
+    out = tmp_path / "out"
+    words = ("--image", image, "--label", labels, "--classes", "1+2", "--plane", "coronal", "--slice_index", 12)
+    assert call(random_base, adapter, out, *words) == 0
+    assert {path.name for path in out.iterdir()} == {"scan.stl", "scan.ply", "scan_mask.nii.gz"}
+    mesh, volume, mask = import_mesh(out / "scan.ply"), read_nifti(image), read_label(out / "scan_mask.nii.gz")
+    assert mesh.is_watertight
+    np.testing.assert_allclose(import_mesh(out / "scan.stl").volume, mesh.volume, rtol=1e-4)
+    np.testing.assert_allclose(mask.affine, volume.affine, atol=1e-5)
+    # The mask on the scan's grid is the mesh: same place, not mirrored. A voxel whose centre lies on the surface
+    # may fall on either side, since files hold float32.
+    solid = inside(mesh, volume.affine, volume.shape)
+    assert solid.any()
+    assert np.count_nonzero(solid != (mask.voxels != 0)) <= 0.001 * solid.size
+
+
+def test_the_same_seed_gives_the_same_mesh(
+    random_base: Path, adapter: Path, scan: tuple[Path, Path], tmp_path: Path
+) -> None:
+    image, labels = scan
+    words = ("--image", image, "--label", labels, "--classes", "1", "--plane", "axial", "--slice_index", 8)
+    for out, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert call(random_base, adapter, tmp_path / out, *words, "--seed", seed) == 0
+    first, same, other = ((tmp_path / out / "scan.ply").read_bytes() for out in "abc")
+    assert first == same
+    assert first != other
+
+
+def write_slices(folder: Path, scan: tuple[Path, Path]) -> None:
+    """One axial slice in each of the three forms, and one that is broken."""
+    folder.mkdir()
+    image, mask = read_volume(*scan, None, "1+2")
+    cut = slice_input(image, mask, "axial", 8)
+    np.savez(folder / "array.npz", image=cut.image, mask=cut.mask, affine=cut.plane.affine)
+    grey = np.clip(cut.image - cut.image.min(), 0, 255).astype(np.uint8)
+    Image.fromarray(grey).save(folder / "picture.png")
+    Image.fromarray(cut.mask.astype(np.uint8) * 255).save(folder / "picture_mask.png")
+    affine = image.affine.copy()
+    affine[:3, 3] += 8 * affine[:3, 2]
+    for name, volume in (("nifti", image), ("nifti_mask", mask)):
+        part = type(volume)(volume.voxels[:, :, 8:9], affine)
+        write_nifti(folder / f"{name}.nii.gz", part)
+    (folder / "broken.npz").write_bytes(b"PK not a zip")
+
+
+def test_a_folder_of_slices_gives_a_mesh_for_each_and_lists_what_failed(
+    random_base: Path, adapter: Path, scan: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slices, out = tmp_path / "slices", tmp_path / "out"
+    write_slices(slices, scan)
+    words = ("--slices", slices, "--plane", "axial", "--spacing_mm", "1.5", "1.0")
+    assert call(random_base, adapter, out, *words) == FAILED
+    assert "1 of 4 slices failed" in capsys.readouterr().err
+    assert list(read_json(out / "failures.json")) == ["broken.npz"]
+    meshes = {stem: import_mesh(out / f"{stem}.ply") for stem in ("array", "nifti", "picture")}
+    # The same slice in two forms: the same place in the patient.
+    np.testing.assert_allclose(meshes["array"].bounds, meshes["nifti"].bounds, atol=1e-3)
+    # The picture knows no patient: same shape, in the image's frame.
+    np.testing.assert_allclose(meshes["picture"].volume, meshes["array"].volume, rtol=0.05)
+    assert b"SPACE=image" in (out / "picture.ply").read_bytes()[:200]
+
+
+def test_one_slice_alone_takes_the_mask_beside_it(
+    random_base: Path, adapter: Path, scan: tuple[Path, Path], tmp_path: Path
+) -> None:
+    slices, out = tmp_path / "slices", tmp_path / "out"
+    write_slices(slices, scan)
+    image, mask = slices / "nifti.nii.gz", slices / "nifti_mask.nii.gz"
+    assert call(random_base, adapter, out, "--image", image, "--mask", mask) == 0
+    assert (out / "nifti.stl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "--image {image} --label {labels} --classes 7 --plane axial --slice_index 8",
+            "has no label 7; it has [1, 2, 3]",
+        ),
+        ("--image {image} --label {labels} --plane axial --slice_index 8", "say with --classes which are the organ"),
+        ("--image {image} --label {labels} --classes 1,2 --plane axial --slice_index 8", "one organ at a time"),
+        ("--image {image} --label {labels} --classes 1 --slice_index 8", "needs --plane"),
+        ("--image {image} --plane axial --slice_index 8", "needs --label (with --classes) or --mask"),
+        ("--image {image} --label {labels} --classes 1 --plane axial --slice_index 99", "from 0 to 15"),
+        ("--image {image} --label {labels} --classes 1 --plane axial --slice_index 15", "mask is empty"),
+        ("--image {image} --label {labels}", "--label cannot be given with one slice alone"),
+        ("--slices {image} --label {labels}", "--label cannot be given with --slices"),
+        ("--image {image} --slices {labels}", "either --image"),
+    ],
+)
+def test_wrong_use_says_what_is_wanted(
+    random_base: Path,
+    adapter: Path,
+    scan: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    message: str,
+) -> None:
+    image, labels = scan
+    line = words.format(image=image, labels=labels)
+    assert call(random_base, adapter, tmp_path / "out", *line.split()) == FAILED
+    assert message in capsys.readouterr().err
+
+
+def test_a_label_on_another_grid_is_refused(
+    random_base: Path, adapter: Path, scan: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, labels = scan
+    label = read_label(labels)
+    moved = label.affine.copy()
+    moved[0, 3] += 1.0
+    write_nifti(labels, type(label)(label.voxels, moved))
+    words = ("--image", image, "--label", labels, "--classes", "1", "--plane", "axial", "--slice_index", 8)
+    assert call(random_base, adapter, tmp_path / "out", *words) == FAILED
+    assert "labels.nii.gz" in capsys.readouterr().err
+
+
+def test_an_adapter_of_another_base_is_refused(
+    random_base: Path, adapter: Path, scan: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = (adapter / "sam3d.json").read_text()
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in adapter.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    fingerprint = read_json(adapter / "sam3d.json")["adapter"]["base_fingerprint"]
+    (other / "sam3d.json").write_text(record.replace(fingerprint, "0" * 64))
+    words = ("--image", scan[0], "--label", scan[1], "--classes", "1", "--plane", "axial", "--slice_index", 8)
+    assert call(random_base, other, tmp_path / "out", *words) == FAILED
+    assert "load the base that it was trained on" in capsys.readouterr().err

@@ -36,7 +36,7 @@ def evaluate(
     Research use, not for diagnosis.
     """
     evaluate_adapter(checkpoint, data_root, eval_dir, options)
-    print((eval_dir / "summary.md").read_text(encoding="utf-8"))
+    print(pooled_table(eval_dir))
 
 
 def report(eval_dir: Annotated[Path, "folder of an evaluation"]) -> None:
@@ -123,6 +123,12 @@ def write_reports(eval_dir: Path) -> None:
 
     write_report(eval_dir)
     print(f"report: {eval_dir / 'report.html'}")
+
+
+def pooled_table(eval_dir: Path) -> str:
+    """Return the first part of summary.md: what was judged, and all cases pooled."""
+    parts = (eval_dir / "summary.md").read_text(encoding="utf-8").split("\n## ")
+    return "\n## ".join(parts[:2])
 
 
 def _systems(models: "Models", data_root: Path, options: EvaluateOptions) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ SHORTHANDS = {
     "patient_rule": "",
     "field_of_view": "",
     "test_nifti": "",
+    "base": "",
     "seed": "seed of everything random: the demo's phantoms, the split, training, slices and samples",
     "epochs": "",
     "batch_size": "",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from sam3d_objects.config import EvaluateOptions, PhantomOptions, PrepareOptions, TrainOptions
 from sam3d_objects.files import read_json, sha256_file
 
-from .evaluate import ADAPTER_FILE, evaluate_adapter, write_reports
+from .evaluate import ADAPTER_FILE, evaluate_adapter, pooled_table, write_reports
 from .prepare import phantoms as make_phantoms
 from .prepare import prepare as make_dataset
 from .steps import Steps, fingerprint, folder_listing
@@ -55,7 +55,7 @@ def pipeline(
         run.train(train)
     if EVALUATE in chosen:
         run.evaluate(evaluate)
-        print((run.scores / "summary.md").read_text(encoding="utf-8"))
+        print(pooled_table(run.scores))
         print(f"Report: {run.scores / 'report.html'}   Adapter: {run.adapter}")
     print(f"Done in {time.monotonic() - began:.0f} s. Research use, not for diagnosis.")
 

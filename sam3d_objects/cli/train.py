@@ -82,6 +82,7 @@ def structure_stage(model: "SAM3DObjects", data_root: Path, options: TrainOption
         variants=options.variants,
         seed=options.seed,
         allow_mirror=options.allow_mirror,
+        slices_per_plane=options.slices_per_plane,
     )
     validation = None
     if "val" in samples.manifest.split.values():

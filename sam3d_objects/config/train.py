@@ -29,13 +29,14 @@ class TrainOptions:
     condition_dropout: float = option(
         0.1, "share of samples without the condition, for guidance", minimum=0.0, maximum=1.0
     )
-    time_mean: float = option(-1.0, "mean of the logit-normal flow time")
-    time_std: float = option(1.0, "standard deviation of the logit-normal flow time", minimum=0.0)
-    draws: int = option(1, "draws of time and noise for each slice in a batch", minimum=1)
+    time_mean: float = option(0.0, "mean of the logit-normal flow time; the release was trained with -1")
+    time_std: float = option(1.2, "standard deviation of the logit-normal flow time; the release: 1", minimum=0.0)
+    draws: int = option(4, "draws of time and noise for each slice in a batch", minimum=1)
     pointmap: str = option("plane", "the slice's positions as tokens, or none of them", choices=("plane", "drop"))
     target_iou_bar: float = option(
         0.6, "training refuses shapes that encoder and decoder keep less of (IoU)", minimum=0.0, maximum=1.0
     )
+    slices_per_plane: int = option(4, "slices of each organ and plane that an epoch draws", minimum=1)
     augment: bool = option(True, "augment training samples (image, mask and geometry together)")
     variants: int = option(8, "warped copies of each organ's geometry; 1: the organ itself", minimum=1)
     allow_mirror: bool = option(False, "let augmentation turn a left organ into a right one")

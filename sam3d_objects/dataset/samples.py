@@ -61,6 +61,7 @@ class TS_SAM3D_Dataset:  # the name is fixed: users of the earlier code import i
         planes: among 'axial', 'coronal', 'sagittal'.
         augment: photometric changes; None for validation.
         variants: how many versions of each organ there are: the organ itself and variants - 1 fixed warps.
+        slices_per_plane: how many slices of each organ and plane an epoch draws.
         seed: of slices, warps and augmentation.
         allow_mirror: whether warps may turn a left organ into a right one.
         cache_bytes: cases are kept in memory up to about this much (one always is).
@@ -81,11 +82,15 @@ class TS_SAM3D_Dataset:  # the name is fixed: users of the earlier code import i
         seed: int = 0,
         allow_mirror: bool = False,
         cache_bytes: int = 2_000_000_000,
+        slices_per_plane: int = 1,
     ) -> None:
         self.data_root = Path(data_root)
         self.manifest = Manifest.load(self.data_root)
         self.split, self.planes, self.augment, self.seed = split, tuple(planes), augment, seed
         self.variants, self.allow_mirror, self.epoch = variants, allow_mirror, 0
+        self.slices_per_plane = slices_per_plane
+        if slices_per_plane < 1:
+            raise ValueError(f"slices_per_plane must be at least 1, got {slices_per_plane}")
         if variants < 1:
             raise ValueError(f"variants must be at least 1 (the organ itself), got {variants}")
         _check_names("plane", self.planes, PLANES)
@@ -101,7 +106,7 @@ class TS_SAM3D_Dataset:  # the name is fixed: users of the earlier code import i
         self._tables: dict[tuple[str, str, int, str], SliceTable] = {}
 
     def __len__(self) -> int:
-        return len(self.pairs) * len(self.planes)
+        return len(self.pairs) * len(self.planes) * self.slices_per_plane
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[number] for number in range(len(self)))
@@ -114,7 +119,7 @@ class TS_SAM3D_Dataset:  # the name is fixed: users of the earlier code import i
         """Item `number`: its case, organ and plane are fixed; its variant, slice and changes are drawn."""
         if not 0 <= number < len(self):
             raise IndexError(f"item {number} of {len(self)}")
-        case_id, organ = self.pairs[number // len(self.planes)]
+        case_id, organ = self.pairs[number // len(self.planes) % len(self.pairs)]
         plane_name = self.planes[number % len(self.planes)]
         # A generator of its own: an item does not depend on which ones were asked for before it.
         generator = np.random.default_rng([self.seed, self.epoch, number])

@@ -38,6 +38,11 @@ class ShapeBank:
     def __len__(self) -> int:
         return len(self.fields)
 
+    def first(self, count: int) -> "ShapeBank":
+        """Return the first `count` shapes."""
+        parts = (self.fields, self.solids, self.centers_vox, self.sizes_vox)
+        return ShapeBank(*(part[:count] for part in parts))
+
 
 def zero_crossing_box(
     field: npt.NDArray[np.float32],

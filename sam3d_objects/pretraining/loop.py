@@ -95,7 +95,7 @@ def run(module: nn.Module, loss_of: LossFunction, options: LoopOptions, checkpoi
             group["lr"] = learning_rate_at(step, options)
         loss, figures = loss_of(step)
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"{name}: the loss of step {step} is {float(loss)}")
+            raise FloatingPointError(f"{name}: the loss of step {step} is {loss.item()}")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), options.clip_norm)

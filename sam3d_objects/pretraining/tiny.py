@@ -1,5 +1,6 @@
 """The built-in tiny model: make it from its configs, pretrain it in two steps, write it as a base model's folder."""
 
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from sam3d_objects.model.weights import (
     EMBEDDER_PREFIX,
     GENERATOR_PREFIX,
     TINY_FOLDER,
+    fingerprint,
     read_settings,
     read_yaml,
 )
@@ -134,7 +136,8 @@ def pretrain(options: PretrainOptions) -> tuple[SAM3DObjects, bool]:
     )
     if not pretrain_vae(model, bank, options):
         return model, False
-    cache = options.work / "latents.pt"
+    # Named after what made them: a longer VAE training or another bank gives other latents.
+    cache = options.work / f"latents_{len(bank)}_{fingerprint(model.structure_encoder)[:16]}.pt"
     if not cache.exists():
         with atomic_path(cache) as temporary:
             torch.save(encode_bank(model, bank), temporary)
@@ -143,7 +146,11 @@ def pretrain(options: PretrainOptions) -> tuple[SAM3DObjects, bool]:
 
 
 def save_tiny(model: SAM3DObjects, folder: Path = TINY_FOLDER) -> None:
-    """Write the weights as float16 safetensors with the release's names."""
+    """Write the weights as float16 safetensors with the release's names, and the configs beside them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for config in TINY_FOLDER.glob("*.yaml"):
+        if folder.resolve() != TINY_FOLDER.resolve():
+            shutil.copy(config, folder)
     generator = {FLOW_PREFIX + name: value for name, value in model.structure_flow.state_dict().items()}
     generator |= {EMBEDDER_PREFIX + name: value for name, value in model.condition_embedder.state_dict().items()}
     files = {

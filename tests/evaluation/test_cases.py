@@ -88,9 +88,8 @@ def test_baselines_are_fitted_on_training_patients_alone(folder: Path, monkeypat
 
 
 def test_baselines_on_the_test_patients(folder: Path, tmp_path: Path) -> None:
-    baselines = prepared_baselines(folder / "out", ["extrusion", "mean_shape"], ["liver"])
+    baselines = prepared_baselines(folder / "out", ["extrusion", "ellipsoid"], ["liver"])
     rows = evaluate(prepared_cases(folder / "out", ["liver"]), baselines, tmp_path)
     assert not any(row.failed for row in rows)
     dice = {name: np.mean([row.scores["dice"] for row in rows if row.system == name]) for name in baselines}
-    # Which way a symmetric organ goes on from a slice cannot be told, and the other way costs much.
-    assert dice["mean_shape"] > 0.6 and dice["extrusion"] > 0.6
+    assert min(dice.values()) > 0.6  # the organs are ellipsoids, half of the slices are off their middle

@@ -206,6 +206,7 @@ class StructureStage:
                 "organs": list(train.organs),
                 "planes": list(train.planes),
                 "variants": train.variants,
+                "slices_per_plane": train.slices_per_plane,
                 "allow_mirror": train.allow_mirror,
                 "augment": dataclasses.asdict(train.augment) if train.augment else None,
                 "seed": train.seed,

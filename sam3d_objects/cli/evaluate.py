@@ -1,11 +1,13 @@
 """`sam3d-med eval` and `sam3d-med report`: what an adapter is worth, beside what a user would try instead."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from sam3d_objects.config import MODEL_SYSTEMS, EvaluateOptions
+
+from .organs import organ_names, organs_in_splits
 
 if TYPE_CHECKING:
     from sam3d_objects.adapter import InferenceContract
@@ -61,14 +63,14 @@ def evaluate_adapter(checkpoint: Path, data_root: Path, out: Path, options: Eval
     from sam3d_objects.evaluation import evaluate as judge
 
     from .models import load_models, merge_difference
-    from .train import organ_names
 
     manifest = Manifest.load(data_root)
     models = load_models(options.base, checkpoint, options)
     check_fits(models.record.meta.contract, manifest)
-    cases = prepared_cases(data_root, organ_names(options.organs), options.seed, options.split)
+    organs = _organs(manifest, options)
+    cases = prepared_cases(data_root, organs, options.seed, options.split)
     apart = merge_difference(models, cases[0].load().slice)
-    systems = _systems(models, data_root, options)
+    systems = _systems(models, data_root, organs, options)
     identity = " ".join([manifest.fingerprint, models.base.fingerprint, models.record.sha256, str(models.contract)])
     with Progress() as bar:
         task = bar.add_task("evaluating", total=len(cases) * len(systems))
@@ -86,6 +88,7 @@ def evaluate_adapter(checkpoint: Path, data_root: Path, out: Path, options: Eval
         f"sampling: {_sampling(models.contract)}",
         f"merged equals adapted: outputs differ by {apart:.1e} of the largest (at most 1e-5)",
         *_merged_note(rows),
+        *(f"not judged: {organ}" for organ in manifest.structures if organ not in organs),
     )
     write_summary(out, rows, SummaryOptions(synthetic=is_synthetic(manifest), notes=notes, seed=options.seed))
 
@@ -131,12 +134,17 @@ def pooled_table(eval_dir: Path) -> str:
     return "\n## ".join(parts[:2])
 
 
-def _systems(models: "Models", data_root: Path, options: EvaluateOptions) -> Mapping[str, Any]:
+def _organs(manifest: "Manifest", options: EvaluateOptions) -> list[str]:
+    """The structures that were asked for, or all that can be judged: a baseline needs training patients, too."""
+    baselines = set(options.system_names) - set(MODEL_SYSTEMS)
+    splits = [options.split, *(["train"] if baselines else [])]
+    return organ_names(options.organs) or organs_in_splits(manifest, splits)
+
+
+def _systems(models: "Models", data_root: Path, organs: Sequence[str], options: EvaluateOptions) -> Mapping[str, Any]:
     """System name -> predictor, or organ -> predictor, in the order that was asked for."""
     from sam3d_objects.evaluation import prepared_baselines
     from sam3d_objects.reconstruct import Reconstructor
-
-    from .train import organ_names
 
     names = options.system_names
     found: dict[str, Any] = {
@@ -144,7 +152,7 @@ def _systems(models: "Models", data_root: Path, options: EvaluateOptions) -> Map
     }
     simple = [name for name in names if name not in MODEL_SYSTEMS]
     if simple:
-        found |= prepared_baselines(data_root, simple, organ_names(options.organs))
+        found |= prepared_baselines(data_root, simple, organs)
     return {name: found[name] for name in names}
 
 

@@ -82,7 +82,7 @@ class CommandParser:
         config = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         config.add_argument("--config", type=Path)
         chosen, rest = config.parse_known_args(arguments)
-        self._refuse_unknown(rest)
+        rest = self._known(rest)
         preset = read_preset(chosen.config) if chosen.config else {}
         try:
             parsed = self.parser.parse_args(rest)
@@ -140,11 +140,22 @@ class CommandParser:
         metavar = _METAVARS[next(known for known in _METAVARS if known in alternatives(kind))]
         target.add_argument(flag, type=kind, required=required, metavar=metavar, **settings)
 
-    def _refuse_unknown(self, arguments: Sequence[str]) -> None:
-        for argument in arguments:
-            name = argument.split("=", 1)[0]
+    def _known(self, arguments: Sequence[str]) -> list[str]:
+        """Return the words with `--train.no_fit` as jsonargparse calls it (`--no_train.fit`).
+
+        Raises:
+            ValueError: an option that does not exist; the nearest is named.
+        """
+        words = []
+        for word in arguments:
+            name, equals, value = word.partition("=")
+            section, dot, key = name.removeprefix("--").rpartition(".")
+            if dot and key.startswith("no_"):
+                name = f"--no_{section}.{key.removeprefix('no_')}"
             if name.startswith("--") and name not in self.flags:
                 raise ValueError(f"unknown option {name}.{nearest(name, self.flags)} (see --help)")
+            words.append(name + equals + value)
+        return words
 
 
 def _is_options(hint: Any) -> bool:

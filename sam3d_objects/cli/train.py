@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from sam3d_objects.config import TrainOptions
 
+from .organs import organ_names, organs_in_splits
+
 if TYPE_CHECKING:
     from sam3d_objects.model import SAM3DObjects
     from sam3d_objects.training import StructureStage, TrainResult
@@ -51,7 +53,7 @@ def train_adapter(data_root: Path, checkpoint_dir: Path, options: TrainOptions) 
     stage = structure_stage(load_model(options.base), data_root, options)
     slices: list[Judged] = []
     if stage.validation is not None:
-        organs = organ_names(options.organs)
+        organs = organ_names(options.organs) or organs_in_splits(stage.train_samples.manifest, ["val"])
         slices = validation_slices(data_root, organs, options.seed, options.validation_slices)
     quick = dataclasses.replace(stage.contract, samples=options.validation_samples)
 
@@ -102,11 +104,6 @@ def structure_stage(model: "SAM3DObjects", data_root: Path, options: TrainOption
         **{name: value for name, value in given.items() if value is not None},
     )
     return StructureStage(model, samples, validation, data_root / "targets", contract, structure)
-
-
-def organ_names(text: str) -> list[str] | None:
-    """Read a list of structures separated by commas; an empty text means all of the data set."""
-    return [name.strip() for name in text.split(",") if name.strip()] or None
 
 
 def _same_names(options: TrainOptions, cls: type) -> dict[str, Any]:

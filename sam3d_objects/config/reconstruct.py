@@ -30,10 +30,7 @@ class EvaluateOptions:
     """What is judged, on which patients. What is `None` is taken from the adapter's inference contract."""
 
     base: str = option("tiny", "the base model that the adapter was trained on: tiny (built in) or a folder")
-    systems: str = option(
-        "base,adapted,merged,extrusion,mean_shape",
-        "what is judged, separated by commas; also: ellipsoid, nearest_shape, pca_shape",
-    )
+    systems: str = option(",".join(SYSTEMS), "what is judged, separated by commas")
     split: str = option("test", "the patients that are judged", choices=("test", "val", "train"))
     organs: str = option("", "structures, separated by commas; empty: all of the data set")
     samples: int | None = option(None, "samples that are averaged (K)", minimum=1)

@@ -40,8 +40,7 @@ class ShapeBank:
 
     def first(self, count: int) -> "ShapeBank":
         """Return the first `count` shapes."""
-        parts = (self.fields, self.solids, self.centers_vox, self.sizes_vox)
-        return ShapeBank(*(part[:count] for part in parts))
+        return ShapeBank(self.fields[:count], self.solids[:count], self.centers_vox[:count], self.sizes_vox[:count])
 
 
 def zero_crossing_box(

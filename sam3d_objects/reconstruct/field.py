@@ -14,7 +14,7 @@ from sam3d_objects.mesh import Mesh, ObjectFrame, object_grid_affine, surface_fr
 
 GRID_MARGIN_CELLS = 2
 # Samples of very different size, as an untrained model gives, must not ask for a grid that no memory holds.
-MAX_GRID_CELLS = 256
+MAX_GRID_CELLS = 192
 # A shell of touched voxels is at most this thick; where no hollow is as near, the solid is thinner than its shell.
 SHELL_REACH_CELLS = 2.0
 
@@ -83,7 +83,7 @@ class PatientField:
 
 
 def average(samples: list[PlacedSolid]) -> PatientField:
-    """Average samples in patient space, on a grid as fine as the median sample's own, of at most 256 cells a side."""
+    """Average samples in patient space, on a grid as fine as the median sample's own (192 cells a side at most)."""
     lows, highs = zip(*(sample.bounds_mm() for sample in samples), strict=True)
     low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     cell_mm = float(np.median([s.frame.size_mm / s.field.shape[0] for s in samples]))

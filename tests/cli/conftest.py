@@ -78,7 +78,7 @@ def adapter(random_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def scan(tmp_path: Path) -> tuple[Path, Path]:
     """A scan with anisotropic, left-handed voxels, and its labels: 1 and 2 are halves of a ball, 3 lies beside."""
     affine = np.array([[-1.0, 0, 0, 30], [0, 1.5, 0, -20], [0, 0, 2.0, 5], [0, 0, 0, 1]])
-    grid = np.stack(np.indices((32, 24, 16)), axis=-1)
+    grid = np.moveaxis(np.indices((32, 24, 16)), 0, -1)
     millimetres = grid * [1.0, 1.5, 2.0]
     ball = np.linalg.norm(millimetres - [16, 18, 16], axis=-1) < 9
     labels = np.where(ball, np.where(grid[..., 0] < 16, 1, 2), 0).astype(np.uint8)

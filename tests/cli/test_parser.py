@@ -74,6 +74,11 @@ def test_flags_win_over_the_preset(tmp_path: Path) -> None:
     assert made["train"] == TrainOptions(epochs=7, lora_rank=3)
 
 
+@pytest.mark.parametrize("flag", ["--train.no_augment", "--no_train.augment", "--train.augment=false"])
+def test_a_dotted_option_can_be_switched_off(flag: str) -> None:
+    assert parse(several, flag)["train"] == TrainOptions(augment=False)
+
+
 def test_a_number_as_a_class_stays_a_text() -> None:
     assert parse(several, "--classes 1")["prepare"].classes == "1"
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam3d_objects.arrays import FloatArray
+from sam3d_objects.arrays import BoolArray, FloatArray
 from sam3d_objects.mesh import (
     Mesh,
     ObjectFrame,
@@ -29,12 +29,12 @@ CENTER_MM = np.array([31.0, -42.0, 17.0])
 
 def organ() -> Mesh:
     """An egg of 52 x 36 x 30 mm with a bump to the left, front and top: no two of its directions look alike."""
-    step = 1.0
-    points = np.moveaxis(np.indices((76, 60, 52)) * step - np.array([37.0, 29.0, 25.0]), 0, -1)
+    middle = np.array([37.0, 29.0, 25.0])
+    points = np.moveaxis(np.indices((76, 60, 52)), 0, -1) - middle
     egg = 1 - np.linalg.norm(points / [26.0, 18.0, 15.0], axis=-1)
     bump = (9 - np.linalg.norm(points - [-17.0, 11.0, 9.0], axis=-1)) / 15
-    affine = np.diag([step, step, step, 1.0])
-    affine[:3, 3] = CENTER_MM - [37.0, 29.0, 25.0]
+    affine = np.eye(4)
+    affine[:3, 3] = CENTER_MM - middle
     return surface_from_field(np.maximum(egg, bump), 0.0, affine)
 
 
@@ -86,7 +86,7 @@ class TrueModel(SAM3DObjects):
         self.pose, self.scene = Pose(rotation, center, frame.size_mm), PointmapStatistics(torch.zeros(3), 1.0)
 
     def condition_inputs(
-        self, image01: FloatArray, mask: FloatArray, pointmap: FloatArray, plane_normal: FloatArray
+        self, image01: FloatArray, mask: BoolArray, pointmap: FloatArray, plane_normal: FloatArray
     ) -> ConditionInputs:
         """Prepare the slice as every model does; its statistics encode the pose."""
         prepared = super().condition_inputs(image01, mask, pointmap, plane_normal)

@@ -25,7 +25,7 @@ def truth() -> PlacedSolid:
 
 
 def plane_of(view: str) -> SlicePlane:
-    return oblique_plane(CENTER_MM + [1.0, -2.0, 1.5], VIEWS[view], (70, 70), PIXEL_MM)
+    return oblique_plane(CENTER_MM + np.array([1.0, -2.0, 1.5]), VIEWS[view], (70, 70), PIXEL_MM)
 
 
 def moved(sample: PlacedSolid, shift_mm: FloatArray, factor: float = 1.0) -> PlacedSolid:
@@ -43,7 +43,7 @@ def test_a_known_change_is_found_again(truth: PlacedSolid, view: str, left: floa
     # The slice does not show its own through-plane place, and the organ's size only together with it.
     off_mm = axes[:2] @ (found.frame.center_mm - truth.frame.center_mm)
     assert np.abs(off_mm).max() < 0.8
-    assert found.frame.size_mm == pytest.approx(truth.frame.size_mm, rel=0.04)
+    assert found.frame.size_mm == pytest.approx(truth.frame.size_mm, rel=0.05)
     assert found.field is wrong.field
 
 

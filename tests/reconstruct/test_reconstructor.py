@@ -1,6 +1,7 @@
 """From a slice to the organ: the way through the frames is exact, hidden voxels stay hidden, seeds repeat."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -120,9 +121,10 @@ def test_nothing_solid_is_an_error(truth: Mesh) -> None:
     slice = slice_of(truth, turned_plane(0))
     solid = placed(truth)
     camera = SliceCamera.from_plane(slice.plane)
-    for occupancy in ("solid", "surface"):
-        model = TrueModel(np.zeros_like(solid.field), solid.frame, camera, occupancy)  # type: ignore[arg-type]  # A str.
-        with pytest.raises(ValueError, match="no voxel is above the level 0.5"):
+    kinds: list[Literal["solid", "surface"]] = ["solid", "surface"]
+    for occupancy in kinds:
+        model = TrueModel(np.zeros_like(solid.field), solid.frame, camera, occupancy)
+        with pytest.raises(ValueError, match=r"no voxel is above the level 0\.5"):
             Reconstructor(model, replace(CONTRACT, fit=True))(slice, 0)
 
 
@@ -165,8 +167,8 @@ def test_where_the_scan_ends_does_not_matter(truth: Mesh) -> None:
     rows, columns = np.nonzero(whole.mask)
     top, left = int(rows.min()) - 3, int(columns.min()) - 3  # 3.6 mm: the margin of 3 mm and no more
     window = whole.plane.window(top, 70, left, 70)
-    parts = [part[top:, left:] for part in (whole.image, whole.mask, whole.valid)]
-    cropped = SliceInput(parts[0], parts[1], window, parts[2])
+    kept = np.s_[top:, left:]
+    cropped = SliceInput(whole.image[kept], whole.mask[kept], window, whole.valid[kept])
     for a, b in zip(samples_of(whole, 0), samples_of(cropped, 0), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 

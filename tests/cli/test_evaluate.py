@@ -1,0 +1,96 @@
+"""What an adapter may be evaluated on, and what counts as a Dice in validation."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sam3d_objects.adapter import InferenceContract
+from sam3d_objects.cli.evaluate import check_fits
+from sam3d_objects.cli.models import load_models, merge_difference, with_flow
+from sam3d_objects.cli.reconstruct import read_volume
+from sam3d_objects.cli.validation import voxel_dice
+from sam3d_objects.config import ReconstructOptions
+from sam3d_objects.dataset import Manifest
+from sam3d_objects.evaluation import Truth
+from sam3d_objects.mesh import Mesh, surface_from_mask
+from sam3d_objects.volume import slice_input
+
+MANIFEST = Manifest(
+    modality="mr",
+    window_hu=(-160.0, 240.0),
+    percentiles=(0.5, 99.5),
+    field_of_view="mask_margin",
+    margin_mm=3.0,
+    structures={},
+    layout="folder",
+    source="scans",
+    test_source=None,
+    patient_rule="",
+    cases=(),
+    skipped=(),
+    split={},
+)
+CONTRACT = InferenceContract(field_of_view="mask_margin", modality="mr", margin_mm=3.0)
+
+
+def test_an_adapter_fits_data_that_were_prepared_alike() -> None:
+    check_fits(CONTRACT, MANIFEST)
+    # Whole slices hold all that the adapter may see; the reconstruction cuts them itself.
+    check_fits(CONTRACT, dataclasses.replace(MANIFEST, field_of_view="scan"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modality": "ct"}, "the adapter is for ct, the data set is mr"),
+        ({"margin_mm": 5.0}, r"--margin_mm 5"),
+        ({"field_of_view": "scan"}, r"--field_of_view scan"),
+    ],
+)
+def test_data_prepared_for_another_use_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_fits(dataclasses.replace(CONTRACT, **changes), MANIFEST)  # type: ignore[arg-type]  # one of its fields
+
+
+def test_options_win_over_the_contract(random_base: Path, adapter: Path) -> None:
+    plain = load_models(str(random_base), adapter, ReconstructOptions())
+    assert (plain.contract.samples, plain.contract.threshold, plain.contract.fit) == (2, 0.2, True)
+    changed = load_models(str(random_base), adapter, ReconstructOptions(samples=5, fit=False))
+    assert (changed.contract.samples, changed.contract.threshold, changed.contract.fit) == (5, 0.2, False)
+
+
+def test_the_merged_model_is_the_adapted_one_and_the_base_is_another(
+    random_base: Path, adapter: Path, scan: tuple[Path, Path]
+) -> None:
+    models = load_models(str(random_base), adapter, ReconstructOptions())
+    slice = slice_input(*read_volume(*scan, None, "1+2"), "axial", 8)
+    assert merge_difference(models, slice) <= 1e-5
+    assert not any("lora" in name for name in models.merged.structure_flow.state_dict())
+    with pytest.raises(ValueError, match="the merged model is not the adapted one"):
+        merge_difference(dataclasses.replace(models, merged=models.base), slice)
+
+
+def test_models_share_what_is_frozen(random_base: Path, adapter: Path) -> None:
+    models = load_models(str(random_base), adapter, ReconstructOptions())
+    again = with_flow(models.base, models.base.structure_flow)
+    assert again.structure_decoder is models.base.structure_decoder
+    assert models.merged.condition_embedder is models.base.condition_embedder
+    tensors = zip(again.state_dict().values(), models.base.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in tensors)
+
+
+def test_the_validation_dice_of_a_perfect_a_shifted_and_a_missing_mesh(scan: tuple[Path, Path]) -> None:
+    _, organ = read_volume(*scan, None, "1+2")
+    mesh = surface_from_mask(np.asarray(organ.voxels), organ.affine)
+    truth = Truth(organ, mesh, organ.diagonal_mm)
+    assert voxel_dice(lambda: mesh, truth) > 0.95
+    far = Mesh(mesh.vertices + np.array([500.0, 0, 0]), mesh.faces)
+    assert voxel_dice(lambda: far, truth) == 0.0
+
+    def nothing() -> Mesh:
+        raise ValueError("no voxel is solid")
+
+    assert voxel_dice(nothing, truth) == 0.0

@@ -73,6 +73,7 @@ def train_adapter(data_root: Path, checkpoint_dir: Path, options: TrainOptions) 
 def structure_stage(model: "SAM3DObjects", data_root: Path, options: TrainOptions) -> "StructureStage":
     """Put the structure stage together: model, training and validation slices, contract."""
     from sam3d_objects.dataset import Augment, TS_SAM3D_Dataset
+    from sam3d_objects.model.lora import DEFAULT_TARGETS, MLP_TARGETS
     from sam3d_objects.training import StructureOptions, StructureStage, ValidationSlices, contract_of
 
     organs = organ_names(options.organs)
@@ -95,7 +96,7 @@ def structure_stage(model: "SAM3DObjects", data_root: Path, options: TrainOption
         rank=options.lora_rank,
         alpha=options.lora_alpha,
         dropout=options.lora_dropout,
-        targets=options.lora_targets,
+        targets=options.lora_targets or ((*DEFAULT_TARGETS, *MLP_TARGETS) if options.lora_mlp else ()),
         drop_pointmap=options.pointmap == "drop",
     )
     given = {name: getattr(options, name) for name in ("samples", "steps", "guidance", "threshold", "fit")}

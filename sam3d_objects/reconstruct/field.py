@@ -7,7 +7,9 @@ R grid side, I x J x K' the patient grid.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import ndimage
+from torch import Tensor
 
 from sam3d_objects.arrays import AnyArray, FloatArray
 from sam3d_objects.mesh import Mesh, ObjectFrame, object_grid_affine, surface_from_field
@@ -92,11 +94,23 @@ def average(samples: list[PlacedSolid]) -> PatientField:
     shape = np.ceil((high - low) / cell_mm).astype(int) + GRID_MARGIN_CELLS
     affine = np.diag([cell_mm, cell_mm, cell_mm, 1.0])
     affine[:3, 3] = low
-    total = np.zeros(shape)
-    for sample in samples:
-        to_cell = np.linalg.inv(sample.cell_to_mm()) @ affine
-        # 'grid-constant' fades to 0 beyond the last centre; 'constant' would cut half a cell off what fills the cube.
-        total += ndimage.affine_transform(
-            sample.field, to_cell[:3, :3], to_cell[:3, 3], output_shape=tuple(shape), order=1, mode="grid-constant"
-        )
-    return PatientField(total / len(samples), affine)
+    fields = torch.from_numpy(np.stack([sample.field for sample in samples])).float()
+    total = torch.zeros(tuple(shape))
+    for sample, field in zip(samples, fields, strict=True):
+        total += _resampled(field, np.linalg.inv(sample.cell_to_mm()) @ affine, tuple(int(n) for n in shape))
+    return PatientField((total / len(samples)).double().numpy(), affine)
+
+
+def _resampled(field: Tensor, to_cell: FloatArray, shape: tuple[int, ...]) -> Tensor:
+    """Sample a field (R, R, R) on a grid aligned with its own, index -> cell by `to_cell`; beyond it fades to 0."""
+    # Both grids have the patient's axes, so each axis is a scale and a shift.
+    assert np.allclose(to_cell[:3, :3], np.diag(to_cell.diagonal()[:3]))
+    axes = [
+        ((torch.arange(n) * to_cell[a, a] + to_cell[a, 3] + 0.5) * (2 / size) - 1).float()
+        for a, (n, size) in enumerate(zip(shape, field.shape, strict=True))
+    ]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)  # grid_sample's order is z, y, x
+    sampled = torch.nn.functional.grid_sample(
+        field[None, None], grid[None], mode="bilinear", padding_mode="zeros", align_corners=False
+    )
+    return sampled[0, 0]

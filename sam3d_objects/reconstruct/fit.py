@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam3d_objects.arrays import BoolArray, FloatArray
+from sam3d_objects.arrays import BoolArray
 from sam3d_objects.mesh import RAS_TO_LPS, ObjectFrame
 from sam3d_objects.reconstruct.field import PlacedSolid
 from sam3d_objects.volume import SlicePlane
@@ -63,10 +63,3 @@ def cut_fields(fields: Tensor, points_mm: Tensor, centers: Tensor, sizes: Tensor
     grid = unit.flip(-1)[:, :, None, None]
     sampled = torch.nn.functional.grid_sample(fields, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return sampled[:, 0, :, 0, 0]
-
-
-def cut_dice(field: FloatArray, mask: BoolArray) -> float:
-    """Dice of a cut (rows, cols), solid above a half, with a mask; 0 where both are empty."""
-    solid = field > 0.5
-    total = int(solid.sum() + mask.sum())
-    return 2 * int((solid & mask).sum()) / total if total else 0.0

@@ -10,7 +10,7 @@ from sam3d_objects.cli.pipeline import EVALUATE, PREPARE, TRAIN, chosen_steps
 from sam3d_objects.files import read_json
 
 SMALL = [
-    *("--phantoms.cases", "3", "--num_workers", "0", "--epochs", "1", "--batch_size", "9"),
+    *("--phantoms.cases", "3", "--classes", "phantom_bean", "--num_workers", "0", "--epochs", "1", "--batch_size", "9"),
     *("--train.variants", "1", "--train.validation_slices", "2", "--train.validation_samples", "1"),
     *("--train.samples", "1", "--train.steps", "1", "--train.no_fit", "--train.threshold", "0.3"),
     *("--train.target_iou_bar", "0", "--evaluate.systems", "base,adapted,merged,extrusion,mean_shape"),

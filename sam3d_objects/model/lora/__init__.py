@@ -23,7 +23,7 @@ from sam3d_objects.model.lora.state import (
     load_lora_state_dict,
 )
 from sam3d_objects.model.lora.summary import lora_summary
-from sam3d_objects.model.lora.targets import DEFAULT_OUTPUT_LAYERS, DEFAULT_TARGETS
+from sam3d_objects.model.lora.targets import DEFAULT_OUTPUT_LAYERS, DEFAULT_TARGETS, MLP_TARGETS
 from sam3d_objects.model.lora.trainable import (
     count_parameters,
     freeze_base_params,
@@ -37,6 +37,7 @@ from sam3d_objects.model.lora.trainable import (
 __all__ = [
     "DEFAULT_OUTPUT_LAYERS",
     "DEFAULT_TARGETS",
+    "MLP_TARGETS",
     "LayerOptions",
     "LoRAConfig",
     "LoRALinear",

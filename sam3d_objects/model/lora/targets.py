@@ -15,6 +15,9 @@ Targets = str | re.Pattern[str] | ModuleTest | Iterable[str | re.Pattern[str]]
 DEFAULT_TARGETS = (r"re:(.*\.)?to_(qkv|q|kv|out)(\.[^.]+)?",)
 """The projections of every attention, ModuleDict entries (`blocks.3.self_attn.to_qkv.shape`) included."""
 
+MLP_TARGETS = (r"re:(.*\.)?mlp(\.[^.]+)?\.mlp\.[02]",)
+"""Both layers of every feed-forward of our transformers, on request."""
+
 DEFAULT_OUTPUT_LAYERS = (r"re:(.*\.)?latent_mapping\.(?!translation_scale\.)[^.]+\.out_layer", "out_layer")
 """The output heads of our networks. That of `translation_scale` is left out: the release ignores this latent
 and no loss reaches it, so it would be saved for nothing and fail every check that all which is trainable

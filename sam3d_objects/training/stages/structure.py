@@ -166,7 +166,7 @@ class StructureStage:
         return {"loss": loss, **parts}
 
     def _repeated(self, batch: Batch, draws: int) -> tuple[Tensor, Latents]:
-        """Embed the condition (B, T, C) and repeat the latents (B D, T, C); the flow serves D rows with one condition."""
+        """Embed the condition (B, T, C), repeat the latents (B D, T, C): one condition serves D rows of the flow."""
         inputs = {k.removeprefix(CONDITION): v for k, v in batch.items() if k.startswith(CONDITION)}
         with torch.no_grad():
             condition = self.model.embed(inputs, drop_pointmap=self.options.drop_pointmap)

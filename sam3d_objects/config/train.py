@@ -12,7 +12,7 @@ class TrainOptions:
     stage: str = option("structure", "the part of the model that is adapted", choices=("structure",))
     base: str = option("tiny", "the base model: tiny (built in) or a folder")
     organs: str = option("", "structures to train on, separated by commas; empty: all of the data set")
-    epochs: int = option(60, "passes over the training samples", minimum=1)
+    epochs: int = option(45, "passes over the training samples", minimum=1)
     batch_size: int = option(16, "samples in a step", minimum=1)
     accumulate: int = option(1, "batches whose gradients are added up before a step", minimum=1)
     lr: float = option(2e-3, "highest learning rate", minimum=0.0)
@@ -32,7 +32,7 @@ class TrainOptions:
     )
     time_mean: float = option(0.0, "mean of the logit-normal flow time; the release was trained with -1")
     time_std: float = option(1.2, "standard deviation of the logit-normal flow time; the release: 1", minimum=0.0)
-    draws: int = option(4, "draws of time and noise for each slice in a batch", minimum=1)
+    draws: int = option(2, "draws of time and noise for each slice in a batch", minimum=1)
     pointmap: str = option("plane", "the slice's positions as tokens, or none of them", choices=("plane", "drop"))
     target_iou_bar: float = option(
         0.6, "training refuses shapes that encoder and decoder keep less of (IoU)", minimum=0.0, maximum=1.0
@@ -41,7 +41,7 @@ class TrainOptions:
     augment: bool = option(True, "augment training samples (image, mask and geometry together)")
     variants: int = option(8, "warped copies of each organ's geometry; 1: the organ itself", minimum=1)
     allow_mirror: bool = option(False, "let augmentation turn a left organ into a right one")
-    validate_every: int = option(10, "epochs between validations", minimum=1)
+    validate_every: int = option(9, "epochs between validations", minimum=1)
     patience: int = option(5, "validations without gain before training stops; 0: never", minimum=0)
     checkpoint_steps: int = option(100, "steps between checkpoints to resume from", minimum=1)
     validation_slices: int = option(60, "slices that a validation reconstructs, at most", minimum=1)

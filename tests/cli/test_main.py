@@ -110,6 +110,15 @@ def test_a_traceback_is_shown_on_request(monkeypatch: pytest.MonkeyPatch) -> Non
         run("x", failing, ["--out", "a"])
 
 
+def test_waiting_threads_do_not_spin_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    run("x", failing, ["--out", "a"])
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    run("x", failing, ["--out", "a"])
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
 def test_an_interrupt_has_its_own_status() -> None:
     assert run("x", interrupted, ["--out", "a"]) == 130
 

@@ -115,5 +115,12 @@ def test_help_names_every_option_with_its_default(capsys: pytest.CaptureFixture[
         parse(one, "--help")
     text = capsys.readouterr().out
     assert "One set of options" in text
-    for name in ("--data_root", "--epochs N", "--no_augment", "--lora_targets", "be quick", "[20]"):
+    for name in (
+        "--data_root",
+        "--epochs N",
+        "--no_augment",
+        "--lora_targets",
+        "be quick",
+        f"[{TrainOptions().epochs}]",
+    ):
         assert name in text

@@ -47,7 +47,7 @@ def train_adapter(data_root: Path, checkpoint_dir: Path, options: TrainOptions) 
     from sam3d_objects.training import LoopOptions, MedicalTrainer
 
     from .models import torch_device
-    from .validation import Judged, calibrate_adapter, mean_dice, validation_slices
+    from .validation import COARSE_THRESHOLDS, Judged, best_threshold, calibrate_adapter, validation_slices
 
     Manifest.load(data_root)  # what is wrong with the data is said before a large model is read
     stage = structure_stage(load_model(options.base), data_root, options)
@@ -58,7 +58,8 @@ def train_adapter(data_root: Path, checkpoint_dir: Path, options: TrainOptions) 
     quick = dataclasses.replace(stage.contract, samples=options.validation_samples)
 
     def validator() -> dict[str, float]:
-        return {"dice": mean_dice(stage.model, quick, slices, options.seed)}
+        _, dice = best_threshold(stage.model, quick, slices, options.seed, COARSE_THRESHOLDS)
+        return {"dice": dice}
 
     loop = LoopOptions(**_same_names(options, LoopOptions))
     trainer = MedicalTrainer(stage, loop, checkpoint_dir, validator=validator if slices else None)

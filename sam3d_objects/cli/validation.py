@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sam3d_objects.model import SAM3DObjects
 
 THRESHOLDS = tuple(np.arange(0.25, 0.651, 0.05).round(2).tolist())
+# While training goes on, a few thresholds tell adapters apart: an early one is unsure and best at a low threshold.
+COARSE_THRESHOLDS = (0.3, 0.4, 0.5)
 Judged = tuple[SliceInput, Truth]
 
 
@@ -42,17 +44,12 @@ def voxel_dice(predict: Callable[[], Mesh], truth: Truth) -> float:
     return Overlap(solid.shared_with(truth.box), int(np.count_nonzero(solid.mask)), truth.voxels).dice
 
 
-def mean_dice(model: "SAM3DObjects", contract: "InferenceContract", slices: Sequence[Judged], seed: int) -> float:
-    """Return the mean Dice of a model's meshes over slices, each made as the contract says."""
-    from sam3d_objects.reconstruct import Reconstructor
-
-    reconstruct = Reconstructor(model, contract)
-    scores = [voxel_dice(partial(reconstruct, slice, seed), truth) for slice, truth in slices]
-    return float(np.mean(scores))
-
-
 def best_threshold(
-    model: "SAM3DObjects", contract: "InferenceContract", slices: Sequence[Judged], seed: int
+    model: "SAM3DObjects",
+    contract: "InferenceContract",
+    slices: Sequence[Judged],
+    seed: int,
+    thresholds: Sequence[float] = THRESHOLDS,
 ) -> tuple[float, float]:
     """Return the share of samples with the best mean Dice over validation slices, and that Dice.
 
@@ -61,13 +58,13 @@ def best_threshold(
     from sam3d_objects.reconstruct import Reconstructor
 
     reconstruct = Reconstructor(model, contract)
-    scores = np.zeros(len(THRESHOLDS))
+    scores = np.zeros(len(thresholds))
     for slice, truth in slices:
         field = reconstruct.field(slice, seed)
-        for number, threshold in enumerate(THRESHOLDS):
+        for number, threshold in enumerate(thresholds):
             scores[number] += voxel_dice(partial(field.mesh, threshold), truth)
     best = int(scores.argmax())
-    return THRESHOLDS[best], float(scores[best] / len(slices))
+    return thresholds[best], float(scores[best] / len(slices))
 
 
 def calibrate_adapter(folder: Path, base: str, device: str, slices: Sequence[Judged], seed: int) -> float:

@@ -44,8 +44,8 @@ class TrainOptions:
     validate_every: int = option(9, "epochs between validations", minimum=1)
     patience: int = option(5, "validations without gain before training stops; 0: never", minimum=0)
     checkpoint_steps: int = option(100, "steps between checkpoints to resume from", minimum=1)
-    validation_slices: int = option(60, "slices that a validation reconstructs, at most", minimum=1)
-    validation_samples: int = option(2, "samples that are averaged (K) in a validation", minimum=1)
+    validation_slices: int = option(36, "slices that a validation reconstructs, at most", minimum=1)
+    validation_samples: int = option(4, "samples that are averaged (K) in a validation", minimum=1)
     samples: int = option(8, "kept with the adapter: samples that are averaged (K)", minimum=1)
     steps: int | None = option(
         None, "kept with the adapter: steps of the sampler; default: the base model's", minimum=1

@@ -40,10 +40,11 @@ def solid_from_shell(occupied: AnyArray) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class PlacedSolid:
-    """One sample: a field (R, R, R) over the object's unit cube, and where the object lies."""
+    """One sample: a field (R, R, R) over the object's unit cube, where the object lies, and how much it counts."""
 
     field: FloatArray
     frame: ObjectFrame
+    weight: float = 1.0
 
     def cell_to_mm(self) -> FloatArray:
         """(4, 4): grid index -> patient mm."""
@@ -85,7 +86,10 @@ class PatientField:
 
 
 def average(samples: list[PlacedSolid]) -> PatientField:
-    """Average samples in patient space, on a grid as fine as the median sample's own (192 cells a side at most)."""
+    """Average samples by their weights in patient space.
+
+    The grid is as fine as the median sample's own, 192 cells a side at most.
+    """
     lows, highs = zip(*(sample.bounds_mm() for sample in samples), strict=True)
     low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     cell_mm = float(np.median([s.frame.size_mm / s.field.shape[0] for s in samples]))
@@ -97,8 +101,10 @@ def average(samples: list[PlacedSolid]) -> PatientField:
     fields = torch.from_numpy(np.stack([sample.field for sample in samples])).float()
     total = torch.zeros(tuple(shape))
     for sample, field in zip(samples, fields, strict=True):
-        total += _resampled(field, np.linalg.inv(sample.cell_to_mm()) @ affine, tuple(int(n) for n in shape))
-    return PatientField((total / len(samples)).double().numpy(), affine)
+        total += sample.weight * _resampled(
+            field, np.linalg.inv(sample.cell_to_mm()) @ affine, tuple(int(n) for n in shape)
+        )
+    return PatientField((total / sum(sample.weight for sample in samples)).double().numpy(), affine)
 
 
 def _resampled(field: Tensor, to_cell: FloatArray, shape: tuple[int, ...]) -> Tensor:

@@ -17,6 +17,9 @@ LEARNING_RATE = 0.02
 # What the model leaves open: standard deviations of in-plane place, through-plane place (shares of the size), log size.
 PRIOR_STD = (0.10, 0.10, 0.04, 0.06)
 PRIOR_WEIGHT = 0.02
+# A sample counts by its agreement with the mask to this power: what the slice contradicts is an unlikely answer.
+AGREEMENT_POWER = 10
+LEAST_AGREEMENT = 1e-3
 
 
 def fit_to_mask(samples: list[PlacedSolid], mask: BoolArray, plane: SlicePlane) -> list[PlacedSolid]:
@@ -25,6 +28,8 @@ def fit_to_mask(samples: list[PlacedSolid], mask: BoolArray, plane: SlicePlane) 
     Maximises the soft Dice of the sample's cut with the mask, less a penalty that keeps the change within what the
     model's own pose leaves open. A sample whose cut misses the mask altogether is moved by the penalty's gradient
     only, that is, not at all.
+
+    The returned samples are weighted by the soft Dice that they end with, to the power AGREEMENT_POWER.
     """
     points = torch.from_numpy(plane.grid_mm().reshape(-1, 3)).float()
     inside = torch.from_numpy(np.ascontiguousarray(mask).reshape(-1)).float()
@@ -39,15 +44,21 @@ def fit_to_mask(samples: list[PlacedSolid], mask: BoolArray, plane: SlicePlane) 
         for _ in range(STEPS):
             optimiser.zero_grad()
             cut = cut_fields(fields, points, *_moved(centers, sizes, axes, change))
-            overlap = 2 * (cut * inside).sum(1) / (cut.sum(1) + inside.sum() + 1e-6)
-            loss = (1 - overlap + PRIOR_WEIGHT * (change / prior).square().sum(1)).sum()
+            loss = (1 - _soft_dice(cut, inside) + PRIOR_WEIGHT * (change / prior).square().sum(1)).sum()
             loss.backward()
             optimiser.step()
     moved, scaled = _moved(centers, sizes, axes, change.detach())
+    agreement = _soft_dice(cut_fields(fields, points, moved, scaled), inside).clamp(min=LEAST_AGREEMENT)
+    weights = agreement.double() ** AGREEMENT_POWER
     return [
-        PlacedSolid(sample.field, ObjectFrame(center.double().numpy(), float(size)))
-        for sample, center, size in zip(samples, moved, scaled, strict=True)
+        PlacedSolid(sample.field, ObjectFrame(center.double().numpy(), float(size)), float(weight))
+        for sample, center, size, weight in zip(samples, moved, scaled, weights, strict=True)
     ]
+
+
+def _soft_dice(cut: Tensor, inside: Tensor) -> Tensor:
+    """Soft Dice (K,) of K cuts (K, N) with a mask (N,)."""
+    return 2 * (cut * inside).sum(1) / (cut.sum(1) + inside.sum() + 1e-6)
 
 
 def _moved(centers: Tensor, sizes: Tensor, axes: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:

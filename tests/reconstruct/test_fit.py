@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from sam3d_objects.arrays import FloatArray
 from sam3d_objects.mesh import ObjectFrame
-from sam3d_objects.reconstruct import PlacedSolid, fit_to_mask
+from sam3d_objects.reconstruct import PlacedSolid, average, fit_to_mask
 from sam3d_objects.volume import SlicePlane, cut_to_mask, oblique_plane
 from tests.reconstruct.organ import CENTER_MM, organ, placed, slice_of
 
@@ -90,3 +90,19 @@ def test_the_fit_moves_with_the_patient(truth: PlacedSolid) -> None:
     (here,) = fit_to_mask([sample], mask, plane)
     (there,) = fit_to_mask([moved(sample, shift)], mask, SlicePlane(plane.name, affine, plane.shape))
     np.testing.assert_allclose(there.frame.center_mm - shift, here.frame.center_mm, atol=0.01)
+
+
+def test_a_sample_that_the_slice_contradicts_counts_less(truth: PlacedSolid) -> None:
+    plane = plane_of("axial")
+    seen = cut_to_mask(slice_of(organ(), plane), 3.0)
+    far = moved(truth, 3 * truth.frame.size_mm * VIEWS["axial"][2])  # its cut misses the mask, and no fit reaches it
+    good, bad = fit_to_mask([truth, far], seen.mask, seen.plane)
+    assert 0 < bad.weight < 1e-6 * good.weight
+    assert good.weight <= 1
+
+
+def test_the_average_is_weighted(truth: PlacedSolid) -> None:
+    empty = PlacedSolid(np.zeros_like(truth.field), truth.frame, weight=3.0)
+    alone = average([truth])
+    mixed = average([truth, empty])
+    assert mixed.values.max() == pytest.approx(alone.values.max() / 4, rel=1e-5)

@@ -78,7 +78,6 @@ def test_the_tiny_model_is_what_its_card_says() -> None:
     assert model.decode_structure(latents["shape"]).shape == (1, 1, 32, 32, 32)
 
 
-@pytest.mark.skipif(not (TINY_FOLDER / "ss_generator.safetensors").exists(), reason="the tiny weights are not made yet")
 def test_shipped_weights() -> None:
     model = load_model("tiny")
     assert model.name == "tiny"

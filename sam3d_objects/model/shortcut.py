@@ -43,7 +43,7 @@ def self_consistency_target(
         conditional = teacher(x, time * TIME_SCALE, condition, d * TIME_SCALE)
         if not guided_rows.any():
             return conditional
-        rows = {name: value[guided_rows] for name, value in x.items()}
+        rows = _rows(x, guided_rows)
         times = time[guided_rows] * TIME_SCALE, d[guided_rows] * TIME_SCALE
         free = teacher(rows, times[0], condition[guided_rows] * 0, times[1])
         out = {name: value.clone() for name, value in conditional.items()}
@@ -85,12 +85,11 @@ def shortcut_loss(
     terms = {name: t.new_zeros(()) for name in ("flow_matching", "self_consistency")}
     if not consistent.all():
         target = {name: data[name] - noise[name] for name in data}
-        terms["flow_matching"] = _on_rows(student, target, ~consistent, weights)
+        terms["flow_matching"] = weighted_mse(_rows(student, ~consistent), _rows(target, ~consistent), weights)[0]
     if consistent.any():
-        rows = {name: value[consistent] for name, value in x_t.items()}
         target = self_consistency_target(
             network,
-            rows,
+            _rows(x_t, consistent),
             t[consistent],
             d[consistent],
             condition[consistent],
@@ -98,11 +97,10 @@ def shortcut_loss(
             strength,
             guided_latents,
         )
-        found = {name: value[consistent] for name, value in student.items()}
-        terms["self_consistency"] = weighted_mse(found, target, weights)[0]
+        terms["self_consistency"] = weighted_mse(_rows(student, consistent), target, weights)[0]
     return terms["flow_matching"] + weight * terms["self_consistency"], terms
 
 
-def _on_rows(found: Latents, target: Latents, rows: Tensor, weights: Mapping[str, float]) -> Tensor:
-    chosen = [{name: value[rows] for name, value in one.items()} for one in (found, target)]
-    return weighted_mse(chosen[0], chosen[1], weights)[0]
+def _rows(latents: Latents, rows: Tensor) -> Latents:
+    """Keep the rows of a mask (B,) bool."""
+    return {name: value[rows] for name, value in latents.items()}

@@ -4,6 +4,7 @@ The slice goes through the very code that a patient's slice goes through (planes
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -38,12 +39,12 @@ class RenderedSlice:
     slice: SliceInput
     frame: ObjectFrame
 
-    @property
+    @cached_property
     def camera(self) -> SliceCamera:
         """The slice's camera."""
         return SliceCamera.from_plane(self.slice.plane)
 
-    @property
+    @cached_property
     def pointmap(self) -> FloatArray:
         """(Y, X, 3) camera mm, NaN where nothing is seen."""
         return pointmap(self.slice.plane, self.camera, self.slice.valid)

@@ -52,6 +52,11 @@ class PretrainOptions:
     workers: int = 1
     minutes: float | None = None
 
+    @property
+    def stop_after_s(self) -> float | None:
+        """`minutes` as the loop takes it."""
+        return None if self.minutes is None else 60 * self.minutes
+
 
 def new_tiny_model() -> SAM3DObjects:
     """Build the tiny model from its configs, with random weights from torch's generator."""
@@ -77,7 +82,7 @@ def pretrain_vae(model: SAM3DObjects, bank: ShapeBank, options: PretrainOptions)
         ema_decay=0.98,
         weight_decay=0.0,
         report_every=20,
-        stop_after_s=None if options.minutes is None else 60 * options.minutes,
+        stop_after_s=options.stop_after_s,
     )
     checkpoint = options.work / "vae.pt"
     done = run(vae, partial(vae_loss, vae, bank, options.vae_batch, 1), loop, checkpoint, "vae")
@@ -103,7 +108,7 @@ def pretrain_flow(model: SAM3DObjects, bank: ShapeBank, latents: Tensor, options
         warmup_steps=100,
         ema_decay=0.995,
         report_every=25,
-        stop_after_s=None if options.minutes is None else 60 * options.minutes,
+        stop_after_s=options.stop_after_s,
     )
     checkpoint = options.work / "flow.pt"
     first = int(torch.load(checkpoint, weights_only=True)["step"]) if checkpoint.exists() else 0

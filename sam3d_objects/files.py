@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 _CHUNK_BYTES = 1 << 20
+# What a plain open() would give a new file. Some writers make theirs readable for their owner alone.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+_FILE_MODE = 0o666 & ~_UMASK
 
 
 @contextmanager
@@ -29,6 +33,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.{target.name}")
     try:
         yield temporary
+        if temporary.is_file():
+            temporary.chmod(_FILE_MODE)
         os.replace(temporary, target)
     except OSError as error:
         if str(target) in str(error):

@@ -1,10 +1,12 @@
 #!/usr/bin/env python
 """Pretrain the built-in tiny model on procedural shapes and write its weights into the package.
 
-Resumable: run the same command again and it goes on where it stopped. On two CPU cores the defaults take about two
-hours (15 min for the shape bank and the VAE, the rest for the flow).
+Resumable: run the same command again and it goes on where it stopped. On two CPU cores the defaults take about four
+hours: 15 min for the shape bank and the structure VAE, 2.5 h for the structure flow, 30 min for the latent encoder and
+the mesh decoder, 30 min for the latent flow.
 
     python scripts/pretrain_tiny.py --work runs/pretrain            # all of it
+    python scripts/pretrain_tiny.py --work runs/pretrain --half latent  # the latent half alone; the other is kept
     python scripts/pretrain_tiny.py --work runs/pretrain --minutes 30   # at most half an hour a step, then save
     python scripts/pretrain_tiny.py --score 200                     # only score the shipped weights, rewrite the card
 """
@@ -19,7 +21,8 @@ from sam3d_objects.model.weights import TINY_FOLDER, load_model
 from sam3d_objects.pretraining.bank import load_bank
 from sam3d_objects.pretraining.card import tiny_card
 from sam3d_objects.pretraining.held_out import score_held_out
-from sam3d_objects.pretraining.tiny import PretrainOptions, pretrain, save_tiny
+from sam3d_objects.pretraining.options import PretrainOptions
+from sam3d_objects.pretraining.tiny import HALVES, pretrain, save_tiny
 
 HELD_OUT_SEED = 1_000_003  # no pretraining draws from it
 
@@ -29,8 +32,9 @@ def main() -> None:
     defaults = PretrainOptions(Path("runs/pretrain"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=defaults.work, help="folder for the shape bank and checkpoints")
-    parser.add_argument("--out", type=Path, default=TINY_FOLDER, help="folder to write the three weight files to")
-    for name in ("shapes", "vae_steps", "flow_steps", "flow_batch", "draws", "workers"):
+    parser.add_argument("--out", type=Path, default=TINY_FOLDER, help="folder to write the weight files to")
+    parser.add_argument("--half", choices=HALVES, help="train this half alone and keep the shipped other one")
+    for name in ("shapes", "vae_steps", "flow_steps", "draws", "latent_vae_steps", "latent_flow_steps", "workers"):
         parser.add_argument(f"--{name}", type=int, default=getattr(defaults, name))
     parser.add_argument("--minutes", type=float, help="stop after so many minutes of each step, saved and resumable")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads for the network")
@@ -39,9 +43,10 @@ def main() -> None:
     given = vars(parser.parse_args())
     torch.set_num_threads(given.pop("threads"))
     out, score, history = given.pop("out"), given.pop("score"), given.pop("history")
+    half = given.pop("half")
     given["work"].mkdir(parents=True, exist_ok=True)
     if score is None:
-        model, done = pretrain(PretrainOptions(**given))
+        model, done = pretrain(PretrainOptions(**given), (half,) if half else HALVES)
         save_tiny(model, out)
         print(f"wrote {out}" + ("" if done else "; not at its end yet: run the same command again to go on"))
     write_card(out, given["work"], score or 200, history)

@@ -72,6 +72,7 @@ def evaluate_adapter(checkpoint: Path, data_root: Path, out: Path, options: Eval
     apart = merge_difference(models, cases[0].load().slice)
     systems = _systems(models, data_root, organs, options)
     identity = " ".join([manifest.fingerprint, models.base.fingerprint, models.record.sha256, str(models.contract)])
+    identity = f"{identity} {options.stages} {models.base.latent.fingerprint if models.base.latent else ''}"
     with Progress() as bar:
         task = bar.add_task("evaluating", total=len(cases) * len(systems))
         rows = judge(
@@ -85,7 +86,7 @@ def evaluate_adapter(checkpoint: Path, data_root: Path, out: Path, options: Eval
     notes = (
         f"adapter: {checkpoint}, trained on {', '.join(models.record.meta.organs)}; base model: {models.base.name}",
         f"patients: the {options.split} split of {data_root}; what is seen: {_field_of_view(manifest)}",
-        f"sampling: {_sampling(models.contract)}",
+        f"sampling: {_sampling(models.contract)}, stages {options.stages}",
         f"merged equals adapted: outputs differ by {apart:.1e} of the largest (at most 1e-5)",
         *_merged_note(rows),
         *(f"not judged: {organ}" for organ in manifest.structures if organ not in organs),
@@ -148,7 +149,9 @@ def _systems(models: "Models", data_root: Path, organs: Sequence[str], options: 
 
     names = options.system_names
     found: dict[str, Any] = {
-        name: Reconstructor(getattr(models, name), models.contract) for name in MODEL_SYSTEMS if name in names
+        name: Reconstructor(getattr(models, name), models.contract, options.stages)
+        for name in MODEL_SYSTEMS
+        if name in names
     }
     simple = [name for name in names if name not in MODEL_SYSTEMS]
     if simple:

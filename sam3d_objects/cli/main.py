@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from sam3d_objects import __version__
 
+from .doctor import doctor
 from .evaluate import evaluate, report
 from .pipeline import pipeline
 from .prepare import phantoms, prepare
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "eval": evaluate,
     "report": report,
     "reconstruct": reconstruct,
+    "doctor": doctor,
 }
 WRONG_USE, FAILED, INTERRUPTED = 2, 1, 130
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Merged equals adapted: max |a - b| <= 1e-5 max |a| on the network's float32 output.
 MERGE_TOLERANCE = 1e-5
+# The option `stages` -> the halves of the model that it needs.
+LOADED = {"both": ("structure", "latent"), "structure": ("structure",)}
 _FROM_CONTRACT = ("samples", "steps", "guidance", "threshold", "fit")
 
 
@@ -45,7 +47,7 @@ def load_models(base: str, checkpoint: Path, options: EvaluateOptions | Reconstr
     from sam3d_objects.model.lora import merged_model
 
     record = read_adapter(checkpoint)
-    plain = load_model(base, device=torch_device(options.device))
+    plain = load_model(base, device=torch_device(options.device), stages=LOADED[options.stages])
     flow = copy.deepcopy(plain.structure_flow)
     load_adapter(checkpoint, flow, base_fingerprint=plain.fingerprint)
     flow.eval().requires_grad_(False)
@@ -74,6 +76,7 @@ def with_flow(model: "SAM3DObjects", flow: "nn.Module") -> "SAM3DObjects":
         model.settings,
         model.name,
         model.fingerprint,
+        model.latent,
     )
 
 
@@ -94,7 +97,7 @@ def merge_difference(models: Models, slice: "SliceInput") -> float:
         lambda module, positional, named: calls.append((positional, named)), with_kwargs=True
     )
     one_sample = dataclasses.replace(models.contract, samples=1, fit=False)
-    Reconstructor(models.adapted, one_sample).samples(slice, 0)
+    Reconstructor(models.adapted, one_sample, "structure").samples(slice, 0)
     hook.remove()
     positional, named = calls[0]
     with torch.no_grad():

@@ -198,7 +198,7 @@ class _Job:
         from .models import load_models
 
         models = load_models(self.options.base, self.checkpoint, self.options)
-        return Reconstructor(models.adapted, models.contract), models.contract
+        return Reconstructor(models.adapted, models.contract, self.options.stages), models.contract
 
     def _export(self, stem: str, mesh: "Mesh", space: str) -> None:
         from sam3d_objects.mesh import export_mesh

@@ -50,7 +50,7 @@ def train_adapter(data_root: Path, checkpoint_dir: Path, options: TrainOptions) 
     from .validation import COARSE_THRESHOLDS, Judged, best_threshold, calibrate_adapter, validation_slices
 
     Manifest.load(data_root)  # what is wrong with the data is said before a large model is read
-    stage = structure_stage(load_model(options.base), data_root, options)
+    stage = structure_stage(load_model(options.base, stages=("structure",)), data_root, options)
     slices: list[Judged] = []
     if stage.validation is not None:
         organs = organ_names(options.organs) or organs_in_splits(stage.train_samples.manifest, ["val"])

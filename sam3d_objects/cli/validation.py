@@ -73,7 +73,7 @@ def calibrate_adapter(folder: Path, base: str, device: str, slices: Sequence[Jud
     from sam3d_objects.model import load_model
 
     record = read_adapter(folder)
-    model = load_model(base, device=device)
+    model = load_model(base, device=device, stages=("structure",))
     load_adapter(folder, model.structure_flow, base_fingerprint=model.fingerprint)
     threshold, dice = best_threshold(model, record.meta.contract, slices, seed)
     meta = dataclasses.replace(

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from .option import check_options, option
 
+STAGES = ("both", "structure")
 MODEL_SYSTEMS = ("base", "adapted", "merged")
+STAGES = ("both", "structure")
 SYSTEMS = (*MODEL_SYSTEMS, "extrusion", "ellipsoid", "mean_shape", "nearest_shape", "pca_shape")
 
 
@@ -18,6 +20,7 @@ class ReconstructOptions:
     guidance: float | None = option(None, "strength of classifier-free guidance", minimum=0.0)
     threshold: float | None = option(None, "share of samples that makes a voxel solid", minimum=0.01, maximum=0.99)
     fit: bool | None = option(None, "move and scale the mesh so that its cut agrees with the given mask")
+    stages: str = option("both", "both: the latent stage draws the surface; structure: its own surface", choices=STAGES)
     device: str = option("auto", "auto | cpu | cuda | cuda:N")
     seed: int = option(0, "seed of the samples", minimum=0)
 
@@ -38,6 +41,7 @@ class EvaluateOptions:
     guidance: float | None = option(None, "strength of classifier-free guidance", minimum=0.0)
     threshold: float | None = option(None, "share of samples that makes a voxel solid", minimum=0.01, maximum=0.99)
     fit: bool | None = option(None, "move and scale the mesh so that its cut agrees with the given mask")
+    stages: str = option("both", "both: the latent stage draws the surface; structure: its own surface", choices=STAGES)
     device: str = option("auto", "auto | cpu | cuda | cuda:N")
     seed: int = option(0, "seed of the random slices and of the samples", minimum=0)
 

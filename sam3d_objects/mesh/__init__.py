@@ -3,6 +3,8 @@
 from sam3d_objects.mesh.export import export_mesh, import_mesh
 from sam3d_objects.mesh.frame import RAS_TO_LPS, ObjectFrame, SliceCamera, pointmap
 from sam3d_objects.mesh.mesh import Mesh
+from sam3d_objects.mesh.occupancy import SOLID_SUPERSAMPLE, occupancy_grid
+from sam3d_objects.mesh.outer import outer_surface
 from sam3d_objects.mesh.sampling import sample_surface
 from sam3d_objects.mesh.sdf import contains, signed_distance, surface_distance
 from sam3d_objects.mesh.surface import surface_from_field, surface_from_mask
@@ -10,6 +12,7 @@ from sam3d_objects.mesh.voxelise import inside, object_grid_affine, solid_fracti
 
 __all__ = [
     "RAS_TO_LPS",
+    "SOLID_SUPERSAMPLE",
     "Mesh",
     "ObjectFrame",
     "SliceCamera",
@@ -18,6 +21,8 @@ __all__ = [
     "import_mesh",
     "inside",
     "object_grid_affine",
+    "occupancy_grid",
+    "outer_surface",
     "pointmap",
     "sample_surface",
     "signed_distance",

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
+from sam3d_objects.model.sampler import TIME_SCALE, check_solver
+
 
 class GuidedNetwork(nn.Module):
     """A network with its classifier-free guidance constants (Ho and Salimans 2022, arXiv 2207.12598).
@@ -30,9 +32,10 @@ class GuidedNetwork(nn.Module):
 
 
 class FlowGenerator(nn.Module):
-    """A flow model as the release configures it; `reverse_fn` holds the network.
+    """A flow model as the release configures it, shortcut model or plain flow; `reverse_fn` holds the network.
 
-    The shortcut arguments (Frans et al. 2024, arXiv 2410.12557) are kept as attributes for the training stages.
+    `solver_method` is 'euler', 'midpoint' or 'rk4'. The shortcut arguments (Frans et al. 2024, arXiv 2410.12557) are
+    kept as attributes for the training stages.
     """
 
     def __init__(
@@ -54,13 +57,11 @@ class FlowGenerator(nn.Module):
         solver_method: str = "euler",
     ) -> None:
         super().__init__()
-        if (sigma_min, time_scale, solver_method) != (0.0, 1000.0, "euler"):
-            raise ValueError(
-                "this flow knows sigma_min 0, time_scale 1000 and solver 'euler', got "
-                f"{sigma_min}, {time_scale}, {solver_method!r}"
-            )
+        if (sigma_min, time_scale) != (0.0, TIME_SCALE):
+            raise ValueError(f"this flow knows sigma_min 0 and time_scale 1000, got {sigma_min} and {time_scale}")
+        check_solver(solver_method)
         self.reverse_fn = reverse_fn
-        self.inference_steps, self.rescale_t = inference_steps, rescale_t
+        self.inference_steps, self.rescale_t, self.solver_method = inference_steps, rescale_t, solver_method
         self.loss_weights, self.batch_mode = loss_weights, batch_mode
         self.self_consistency_prob, self.shortcut_loss_weight = self_consistency_prob, shortcut_loss_weight
         self.self_consistency_cfg_strength = self_consistency_cfg_strength

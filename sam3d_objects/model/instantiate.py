@@ -14,6 +14,10 @@ from sam3d_objects.model.condition.fuser import EmbedderFuser
 from sam3d_objects.model.condition.pointmap import PointPatchEmbed
 from sam3d_objects.model.flow_matching import logit_normal_times
 from sam3d_objects.model.generator import FlowGenerator, GuidedNetwork
+from sam3d_objects.model.latent.encoder import LatentEncoder
+from sam3d_objects.model.latent.flow import LatentFlow
+from sam3d_objects.model.latent.gaussian_decoder import GaussianDecoder
+from sam3d_objects.model.latent.mesh_decoder import MeshDecoder
 from sam3d_objects.model.structure.flow import StructureFlow
 from sam3d_objects.model.structure.latent import Latent, LearntPositionEmbedder, ShapePositionEmbedder
 from sam3d_objects.model.structure.vae import StructureDecoder, StructureEncoder
@@ -25,6 +29,8 @@ TARGETS: dict[str, Callable[..., Any]] = {
     f"{_BACKBONE}.dit.embedder.dino.Dino": Dino,
     f"{_BACKBONE}.dit.embedder.pointmap.PointPatchEmbed": PointPatchEmbed,
     f"{_BACKBONE}.generator.shortcut.model.ShortCut": FlowGenerator,
+    f"{_BACKBONE}.generator.flow_matching.model.FlowMatching": FlowGenerator,
+    f"{_BACKBONE}.generator.classifier_free_guidance.ClassifierFreeGuidance": GuidedNetwork,
     f"{_BACKBONE}.generator.classifier_free_guidance.ClassifierFreeGuidanceWithExternalUnconditionalProbability": (
         GuidedNetwork
     ),
@@ -37,6 +43,11 @@ TARGETS: dict[str, Callable[..., Any]] = {
     f"{_DIT}.sparse_structure_vae.SparseStructureEncoder": StructureEncoder,
     f"{_DIT}.sparse_structure_vae.SparseStructureDecoderTdfyWrapper": StructureDecoder,
     f"{_DIT}.sparse_structure_vae.SparseStructureDecoder": StructureDecoder,
+    f"{_DIT}.structured_latent_flow.SLatFlowModelTdfyWrapper": LatentFlow,
+    f"{_DIT}.structured_latent_vae.encoder.SLatEncoderTdfyWrapper": LatentEncoder,
+    f"{_DIT}.structured_latent_vae.encoder.SLatEncoder": LatentEncoder,
+    f"{_DIT}.structured_latent_vae.decoder_mesh.SLatMeshDecoderTdfyWrapper": MeshDecoder,
+    f"{_DIT}.structured_latent_vae.decoder_gs.SLatGaussianDecoderTdfyWrapper": GaussianDecoder,
     "sam3d_objects.config.utils.make_dict": dict,
 }
 

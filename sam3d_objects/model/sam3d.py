@@ -1,8 +1,10 @@
-"""The model as the rest of the package sees it: condition, structure flow, structure VAE.
+"""The model as the rest of the package sees it: the structure half, and the latent stage that follows it.
 
 Letters: B batch, R occupancy side, S image side, T condition tokens, C condition channels.
 """
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 from sam3d_objects.arrays import BoolArray, FloatArray
 from sam3d_objects.model import preprocess, sampler
 from sam3d_objects.model.condition.fuser import EmbedderFuser
+from sam3d_objects.model.latent.stage import LatentStage
+from sam3d_objects.model.offload import on_device
 from sam3d_objects.model.pose import Pose, pose_from_tokens, pose_tokens
 from sam3d_objects.model.preprocess import PointmapStatistics
 from sam3d_objects.model.sampler import Latents
@@ -31,13 +35,16 @@ class ConditionInputs(NamedTuple):
 
 
 class SAM3DObjects(nn.Module):
-    """SAM 3D Objects, its structure half.
+    """SAM 3D Objects: image, mask and pointmap -> where the surface is (structure) -> how it runs (`latent`).
 
     Args:
-        condition_embedder, structure_flow, structure_encoder, structure_decoder: the networks.
+        condition_embedder, structure_flow, structure_encoder, structure_decoder: the networks of the structure half.
         settings: what the numbers mean.
         name: where the weights came from ('tiny' or a folder).
-        fingerprint: SHA-256 of the base weights; an adapter remembers it.
+        fingerprint: SHA-256 of the structure half's weights; an adapter of this half remembers it.
+        latent: the second half; None where it was not loaded.
+
+    With `offload_device` set, the weights rest where they are and each module is on that device only while it runs.
     """
 
     def __init__(
@@ -49,18 +56,50 @@ class SAM3DObjects(nn.Module):
         settings: StructureSettings,
         name: str,
         fingerprint: str = "",
+        latent: LatentStage | None = None,
     ) -> None:
         super().__init__()
         self.condition_embedder = condition_embedder
         self.structure_flow = structure_flow
         self.structure_encoder = structure_encoder
         self.structure_decoder = structure_decoder
+        self.latent = latent
         self.settings, self.name, self.fingerprint = settings, name, fingerprint
+        self.offload_device: torch.device | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path = "tiny",
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        offload: bool = False,
+        stages: Collection[str] = ("structure", "latent"),
+    ) -> "SAM3DObjects":
+        """Load 'tiny' or a folder with the released files; see `model.weights.load_model`, which does it."""
+        from sam3d_objects.model.weights import load_model
+
+        return load_model(folder, device, dtype, stages, offload)
 
     @property
     def device(self) -> torch.device:
-        """Where the flow's weights are."""
-        return next(self.structure_flow.parameters()).device
+        """Where the networks run, and so where their inputs belong."""
+        return self.offload_device or next(self.structure_flow.parameters()).device
+
+    @property
+    def latent_stage(self) -> LatentStage:
+        """The second half.
+
+        Raises:
+            ValueError: it was not loaded.
+        """
+        if self.latent is None:
+            raise ValueError(
+                f"base model {self.name!r}: its latent stage is not loaded, so it makes no detailed surface; load it "
+                "with stages=('structure', 'latent') from a folder that has the slat_* files, or ask for the "
+                "structure stage alone"
+            )
+        return self.latent
 
     def condition_inputs(
         self, image01: FloatArray, mask: BoolArray, pointmap: FloatArray, plane_normal: FloatArray
@@ -85,16 +124,19 @@ class SAM3DObjects(nn.Module):
     def embed(self, inputs: dict[str, Tensor], drop_pointmap: bool = False) -> Tensor:
         """Embed a batch of inputs, each (B, c, S, S), as condition tokens (B, T, C)."""
         dropped = frozenset({"pointmap", "rgb_pointmap"}) if drop_pointmap else None
-        return self.condition_embedder(inputs, force_drop=dropped)
+        with on_device(self.condition_embedder, self.offload_device):
+            return self.condition_embedder(inputs, force_drop=dropped)
 
     def encode_structure(self, occupancy: Tensor) -> Tensor:
         """Encode occupancy (B, 1, R, R, R) in [0, 1] as shape tokens: the posterior's mean, not normalised."""
-        mean, _ = self.structure_encoder(occupancy)
+        with on_device(self.structure_encoder, self.offload_device):
+            mean, _ = self.structure_encoder(occupancy)
         return patchify(mean.float(), self.settings.patch)
 
     def decode_structure(self, tokens: Tensor) -> Tensor:
         """Decode shape tokens to occupancy logits (B, 1, R, R, R)."""
-        return self.structure_decoder(unpatchify(tokens, self.settings.patch)).float()
+        with on_device(self.structure_decoder, self.offload_device):
+            return self.structure_decoder(unpatchify(tokens, self.settings.patch)).float()
 
     def pose_tokens(self, pose: Pose, scene: PointmapStatistics) -> Latents:
         """Encode a pose (mm, slice camera) as latents (1, c)."""
@@ -126,19 +168,33 @@ class SAM3DObjects(nn.Module):
         guidance: float | None = None,
         rescale: float | None = None,
         samples: int = 1,
+        distilled: bool = False,
     ) -> Latents:
         """Draw latents for condition tokens (B, T, C), `samples` of each, side by side: (B * samples, T, c).
 
         The settings' sampling constants are taken where none are given.
+
+        Args:
+            distilled: large steps as a shortcut model was trained to take them: d = 1 / steps, and no guidance.
+
+        Raises:
+            ValueError: `distilled`, and the model is no shortcut model.
         """
-        settings = self.settings
+        settings, shortcut = self.settings, self.structure_flow.d_embedder is not None
+        if distilled and not shortcut:
+            raise ValueError(f"model {self.name!r} is no shortcut model; sample it without the distilled mode")
+        steps = settings.steps if steps is None else steps
+        if guidance is None:
+            guidance = 0.0 if distilled else settings.guidance
         noise = sampler.draw_noise(self.latent_shapes(condition.shape[0] * samples), generator)
-        return sampler.euler(
-            self.structure_flow,
-            {name: value.to(condition) for name, value in noise.items()},
-            condition,
-            settings.steps if steps is None else steps,
-            settings.rescale if rescale is None else rescale,
-            settings.guidance if guidance is None else guidance,
-            d=0.0 if self.structure_flow.d_embedder is not None else None,
-        )
+        with on_device(self.structure_flow, self.offload_device):
+            return sampler.integrate(
+                self.structure_flow,
+                # In float32, whatever the network's dtype: small steps are lost in half precision.
+                {name: value.to(condition.device) for name, value in noise.items()},
+                condition,
+                steps,
+                settings.rescale if rescale is None else rescale,
+                guidance,
+                d=(1 / max(steps, 1) if distilled else 0.0) if shortcut else None,
+            )

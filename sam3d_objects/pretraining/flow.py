@@ -3,6 +3,7 @@
 Letters: B conditions a step, D draws of time and noise for each condition.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,12 @@ class FlowBatches(torch.utils.data.Dataset[FlowBatch]):
 
     def __len__(self) -> int:
         return self.steps
+
+    def loader(self, first: int, workers: int) -> Iterator[FlowBatch]:
+        """Iterate over the batches from `first` on, made by other processes where there are workers."""
+        left = torch.utils.data.Subset(self, range(first, self.steps))
+        prefetch = 2 if workers else None
+        return iter(torch.utils.data.DataLoader(left, batch_size=None, num_workers=workers, prefetch_factor=prefetch))
 
     def __getitem__(self, step: int) -> FlowBatch:
         generator = np.random.default_rng([self.seed, step])

@@ -58,6 +58,11 @@ def averaged_state(checkpoint: Path) -> dict[str, Tensor]:
     return state
 
 
+def steps_done(checkpoint: Path) -> int:
+    """How many steps a checkpoint has behind it; 0 where there is none."""
+    return int(torch.load(checkpoint, weights_only=True)["step"]) if checkpoint.exists() else 0
+
+
 def run(module: nn.Module, loss_of: LossFunction, options: LoopOptions, checkpoint: Path, name: str) -> bool:
     """Train `module` until `options.steps`, resuming from `checkpoint`; return whether the end was reached.
 

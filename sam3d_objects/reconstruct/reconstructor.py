@@ -7,12 +7,15 @@ from torch import Tensor
 from sam3d_objects.adapter import InferenceContract
 from sam3d_objects.arrays import FloatArray
 from sam3d_objects.mesh import Mesh, ObjectFrame, SliceCamera, pointmap
-from sam3d_objects.model import SAM3DObjects
+from sam3d_objects.model import ConditionInputs, SAM3DObjects
 from sam3d_objects.model.preprocess import PointmapStatistics
 from sam3d_objects.model.structure.flow import SHAPE
 from sam3d_objects.reconstruct.field import PatientField, PlacedSolid, average, solid_from_shell
 from sam3d_objects.reconstruct.fit import fit_to_mask
+from sam3d_objects.reconstruct.refine import refine
 from sam3d_objects.volume import Intensity, SliceInput, condition_image
+
+STAGES = ("both", "structure")
 
 
 class Reconstructor:
@@ -21,19 +24,31 @@ class Reconstructor:
     Args:
         model: a base, adapted or merged model.
         contract: how slices are prepared and the model is sampled.
+        stages: 'both' decodes the surface with the latent stage; 'structure' takes the structure's own.
+
+    Raises:
+        ValueError: unknown stages.
     """
 
-    def __init__(self, model: SAM3DObjects, contract: InferenceContract) -> None:
-        self.model, self.contract = model.eval(), contract
+    def __init__(self, model: SAM3DObjects, contract: InferenceContract, stages: str = "both") -> None:
+        if stages not in STAGES:
+            raise ValueError(f"stages must be one of {', '.join(STAGES)}, got {stages!r}")
+        self.model, self.contract, self.stages = model.eval(), contract, stages
         self.intensity = Intensity(contract.modality, contract.window_hu, contract.percentiles)
 
     def __call__(self, slice: SliceInput, seed: int) -> Mesh:
         """Return the organ's closed surface, patient mm.
 
         Raises:
-            ValueError: the slice cannot be used, or no voxel of the prediction is solid.
+            ValueError: the slice cannot be used, no voxel of the prediction is solid, or the model has no latent
+                stage where both are asked for.
         """
-        return self.field(slice, seed).mesh(self.contract.threshold)
+        contract = self.contract
+        seen, image01 = condition_image(slice, self.intensity, contract.field_of_view, contract.margin_mm)
+        rough = average(self.samples_of(image01, seen, seed)).mesh(contract.threshold)
+        if self.stages == "structure":
+            return rough
+        return refine(self.model, rough, self._inputs(image01, seen).tensors, seed)
 
     def field(self, slice: SliceInput, seed: int) -> PatientField:
         """Return the mean of the K samples as a field in patient space, before the threshold."""
@@ -50,9 +65,7 @@ class Reconstructor:
         """Draw the K samples of a slice that is prepared already: its image (Y, X) in [0, 1], and what it shows."""
         contract = self.contract
         camera = SliceCamera.from_plane(seen.plane)
-        inputs = self.model.condition_inputs(
-            image01, seen.mask, pointmap(seen.plane, camera, seen.valid), camera.camera_axes[2]
-        )
+        inputs = self._inputs(image01, seen)
         batch = {name: value[None].to(self.model.device) for name, value in inputs.tensors.items()}
         condition = self.model.embed(batch, drop_pointmap=contract.pointmap == "drop")
         latents = self.model.sample_structure(
@@ -68,6 +81,12 @@ class Reconstructor:
             for k, field in enumerate(fields)
         ]
         return fit_to_mask(placed, seen.mask, seen.plane) if contract.fit else placed
+
+    def _inputs(self, image01: FloatArray, seen: SliceInput) -> ConditionInputs:
+        """Prepare what a slice shows for the condition embedders."""
+        camera = SliceCamera.from_plane(seen.plane)
+        points = pointmap(seen.plane, camera, seen.valid)
+        return self.model.condition_inputs(image01, seen.mask, points, camera.camera_axes[2])
 
     def _solids(self, tokens: Tensor) -> list[FloatArray]:
         """Decode shape tokens (K, T, c) to solid fields (R, R, R)."""

@@ -1,51 +1,30 @@
 """A base model with random weights, its adapter and one scan: enough to run every command for real."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from sam3d_objects.adapter import AdapterMeta, InferenceContract, save_adapter
 from sam3d_objects.model import load_model
 from sam3d_objects.model.lora import LoRAConfig, inject_lora
-from sam3d_objects.model.weights import (
-    EMBEDDER_PREFIX,
-    GENERATOR_PREFIX,
-    TINY_FOLDER,
-    instantiate,
-    read_yaml,
-)
+from sam3d_objects.pretraining.tiny import new_tiny_model, save_tiny
 from sam3d_objects.volume import Volume, write_nifti
-
-
-def contiguous(module: torch.nn.Module, prefix: str = "") -> dict[str, torch.Tensor]:
-    """The module's tensors as safetensors wants them."""
-    return {prefix + name: value.clone().contiguous() for name, value in module.state_dict().items()}
 
 
 @pytest.fixture(scope="session")
 def random_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like the built-in tiny model's, with random weights: nothing here depends on what it learned."""
+    """A folder like the built-in tiny model's, with random weights: nothing here depends on what it learned.
+
+    But the latent half is the tiny model's own, for a random decoder makes surfaces like foam.
+    """
     folder = tmp_path_factory.mktemp("base")
-    for config in TINY_FOLDER.glob("*.yaml"):
-        shutil.copy(config, folder)
-    pipeline = read_yaml(folder / "pipeline.yaml")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        node = read_yaml(folder / pipeline["ss_generator_config_path"])["module"]
-        generator = instantiate(node["generator"]["backbone"])
-        embedder = instantiate(node["condition_embedder"]["backbone"])
-        coders = {
-            name: instantiate(read_yaml(folder / pipeline[f"{name}_config_path"]))
-            for name in ("ss_encoder", "ss_decoder")
-        }
-    state = contiguous(generator, GENERATOR_PREFIX) | contiguous(embedder, EMBEDDER_PREFIX)
-    save_file(state, folder / pipeline["ss_generator_ckpt_path"])
-    for name, module in coders.items():
-        save_file(contiguous(module), folder / pipeline[f"{name}_ckpt_path"])
+        model = new_tiny_model()
+        model.latent = load_model("tiny").latent
+        save_tiny(model, folder)
     return folder
 
 

@@ -13,6 +13,8 @@ SMALL = [
     *("--phantoms.cases", "3", "--classes", "phantom_bean", "--num_workers", "0", "--epochs", "1", "--batch_size", "9"),
     *("--train.variants", "1", "--train.validation_slices", "2", "--train.validation_samples", "1"),
     *("--train.samples", "1", "--train.steps", "1", "--train.no_fit", "--train.threshold", "0.3"),
+    # Random structures are foam, whose detailed surfaces take long; `reconstruct` is tested with both stages.
+    *("--evaluate.stages", "structure"),
     *("--train.target_iou_bar", "0", "--evaluate.systems", "base,adapted,merged,extrusion,mean_shape"),
 ]
 

@@ -13,18 +13,20 @@ from sam3d_objects.mesh import import_mesh, inside
 from sam3d_objects.volume import read_label, read_nifti, slice_input, write_nifti
 
 
-def call(base: Path, adapter: Path, out: Path, *words: object) -> int:
+def call(base: Path, adapter: Path, out: Path, *words: object, stages: str = "structure") -> int:
     """Run the command and return its exit status."""
-    return main(["reconstruct", "--base", str(base), "--checkpoint", str(adapter), "--out", str(out), *map(str, words)])
+    files = ("--base", base, "--checkpoint", adapter, "--out", out, "--stages", stages)
+    return main(["reconstruct", *map(str, (*files, *words))])
 
 
+@pytest.mark.parametrize("stages", ["structure", "both"])
 def test_a_volume_gives_meshes_in_patient_mm_and_a_mask_on_its_grid(
-    random_base: Path, adapter: Path, scan: tuple[Path, Path], tmp_path: Path
+    random_base: Path, adapter: Path, scan: tuple[Path, Path], tmp_path: Path, stages: str
 ) -> None:
     image, labels = scan
     out = tmp_path / "out"
     words = ("--image", image, "--label", labels, "--classes", "1+2", "--plane", "coronal", "--slice_index", 12)
-    assert call(random_base, adapter, out, *words) == 0
+    assert call(random_base, adapter, out, *words, stages=stages) == 0
     assert {path.name for path in out.iterdir()} == {"scan.stl", "scan.ply", "scan_mask.nii.gz"}
     mesh, volume, mask = import_mesh(out / "scan.ply"), read_nifti(image), read_label(out / "scan_mask.nii.gz")
     assert mesh.is_watertight

@@ -51,5 +51,8 @@ def test_arguments_that_a_class_refuses() -> None:
 def test_flows_that_are_not_known() -> None:
     network = instantiate({"_target_": GUIDANCE, "backbone": instantiate({"_target_": DECODER, **SMALL})})
     assert isinstance(network, GuidedNetwork) and network.interval is None
-    with pytest.raises(ValueError, match=r"solver 'euler', got 0.0, 1000.0, 'rk4'"):
-        FlowGenerator(network, solver_method="rk4")
+    with pytest.raises(ValueError, match=r"knows sigma_min 0 and time_scale 1000, got 0\.1 and 1000\.0"):
+        FlowGenerator(network, sigma_min=0.1)
+    with pytest.raises(ValueError, match=r"must be one of \['euler', 'midpoint', 'rk4'\], got 'dopri5'"):
+        FlowGenerator(network, solver_method="dopri5")
+    assert FlowGenerator(network, solver_method="rk4").solver_method == "rk4"

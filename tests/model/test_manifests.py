@@ -10,13 +10,32 @@ import yaml
 from torch import nn
 
 from sam3d_objects.model.instantiate import instantiate
-from sam3d_objects.model.weights import EMBEDDER_PREFIX, ENCODER_CONFIG, GENERATOR_PREFIX
+from sam3d_objects.model.loading import LATENT_ENCODER_CONFIG
+from sam3d_objects.model.weights import EMBEDDER_PREFIX, ENCODER_CONFIG, GENERATOR_PREFIX, read_latent_settings
 
 MILLION = 1e6
+# Manifest -> millions of parameters, of everything that the release describes by one config.
+BARE = {
+    "ss_encoder__ASSUMED_TRELLIS_CONFIG": 59.3,
+    "ss_decoder": 73.7,
+    "slat_encoder__ASSUMED_TRELLIS_CONFIG": 85.8,
+    "slat_decoder_mesh": 90.9,
+    "slat_decoder_gs": 85.4,
+    "slat_decoder_gs_4": 85.1,
+}
 
 
 def manifest(reference: Path, name: str) -> dict[str, Any]:
     return json.loads((reference / "manifests" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def config(reference: Path, name: str) -> dict[str, Any]:
+    return yaml.safe_load((reference / "release_configs" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def build(node: dict[str, Any]) -> Any:
+    with torch.device("meta"):
+        return instantiate(node)
 
 
 def assert_tensors(module: nn.Module, expected: dict[str, Any], prefix: str = "") -> None:
@@ -25,56 +44,65 @@ def assert_tensors(module: nn.Module, expected: dict[str, Any], prefix: str = ""
     parameters = {prefix + name for name, _ in module.named_parameters()}
     assert parameters == {tensor["key"] for tensor in expected["tensors"] if tensor["kind"] == "param"}
     assert all(value.is_meta for value in module.state_dict().values())
+    assert sum(p.numel() for p in module.parameters()) == expected["summary"]["params"]
 
 
-@pytest.fixture(scope="module")
-def released_node(shared_reference: Path) -> dict[str, Any]:
-    return yaml.safe_load((shared_reference / "release_configs" / "ss_generator.yaml").read_text())["module"]
+def millions(module: nn.Module) -> float:
+    return round(sum(p.numel() for p in module.parameters()) / MILLION, 1)
 
 
 @pytest.mark.parametrize(
-    ("part", "name", "prefix", "millions"),
+    ("file", "part", "prefix", "size"),
     [
-        ("generator", "ss_generator__generator", GENERATOR_PREFIX, 960.0),
-        ("condition_embedder", "ss_generator__condition_embedder", EMBEDDER_PREFIX, 634.5),
+        ("ss_generator", "generator", GENERATOR_PREFIX, 960.0),
+        ("ss_generator", "condition_embedder", EMBEDDER_PREFIX, 634.5),
+        ("slat_generator", "generator", GENERATOR_PREFIX, 600.4),
+        ("slat_generator", "condition_embedder", EMBEDDER_PREFIX, 626.1),
     ],
 )
-def test_structure_generator(
-    shared_reference: Path, released_node: dict[str, Any], part: str, name: str, prefix: str, millions: float
-) -> None:
-    with torch.device("meta"):
-        module = instantiate(released_node[part]["backbone"])
-    assert_tensors(module, manifest(shared_reference, name), prefix)
-    assert round(sum(p.numel() for p in module.parameters()) / MILLION, 1) == millions
+def test_generators(shared_reference: Path, file: str, part: str, prefix: str, size: float) -> None:
+    module = build(config(shared_reference, file)["module"][part]["backbone"])
+    assert_tensors(module, manifest(shared_reference, f"{file}__{part}"), prefix)
+    assert millions(module) == size
 
 
-@pytest.mark.parametrize(("name", "millions"), [("ss_encoder__ASSUMED_TRELLIS_CONFIG", 59.3), ("ss_decoder", 73.7)])
-def test_structure_vae(shared_reference: Path, name: str, millions: float) -> None:
+@pytest.mark.parametrize(("name", "size"), BARE.items())
+def test_encoders_and_decoders(shared_reference: Path, name: str, size: float) -> None:
     expected = manifest(shared_reference, name)
-    with torch.device("meta"):
-        module = instantiate({"_target_": expected["class_path"], **expected["config"]})
+    module = build({"_target_": expected["class_path"], **expected["config"]})
     assert_tensors(module, expected)
-    assert round(sum(p.numel() for p in module.parameters()) / MILLION, 1) == millions
+    assert millions(module) == size
 
 
-def test_our_config_of_the_released_encoder(shared_reference: Path) -> None:
-    with torch.device("meta"):
-        encoder = instantiate(ENCODER_CONFIG)
-    assert_tensors(encoder, manifest(shared_reference, "ss_encoder__ASSUMED_TRELLIS_CONFIG"))
+def test_every_manifest_is_looked_at(shared_reference: Path) -> None:
+    names = {path.stem for path in (shared_reference / "manifests").glob("*.json")} - {"SUMMARY"}
+    generators = {
+        f"{half}_generator__{part}" for half in ("ss", "slat") for part in ("generator", "condition_embedder")
+    }
+    assert names == generators | set(BARE)
 
 
-def test_released_decoder_config(shared_reference: Path) -> None:
-    config = yaml.safe_load((shared_reference / "release_configs" / "ss_decoder.yaml").read_text())
-    with torch.device("meta"):
-        decoder = instantiate(config)
-    assert_tensors(decoder, manifest(shared_reference, "ss_decoder"))
+@pytest.mark.parametrize("name", ["ss_decoder", "slat_decoder_mesh", "slat_decoder_gs", "slat_decoder_gs_4"])
+def test_released_decoder_configs(shared_reference: Path, name: str) -> None:
+    assert_tensors(build(config(shared_reference, name)), manifest(shared_reference, name))
 
 
-def test_constants_of_the_released_flow(released_node: dict[str, Any]) -> None:
-    with torch.device("meta"):
-        generator = instantiate(released_node["generator"]["backbone"])
+@pytest.mark.parametrize(("name", "assumed"), [("ss_encoder", ENCODER_CONFIG), ("slat_encoder", LATENT_ENCODER_CONFIG)])
+def test_our_configs_of_the_released_encoders(shared_reference: Path, name: str, assumed: dict[str, Any]) -> None:
+    assert_tensors(build(assumed), manifest(shared_reference, f"{name}__ASSUMED_TRELLIS_CONFIG"))
+
+
+def test_constants_of_the_released_flow(shared_reference: Path) -> None:
+    generator = build(config(shared_reference, "ss_generator")["module"]["generator"]["backbone"])
     guidance = generator.reverse_fn
     assert (guidance.strength, guidance.interval, guidance.p_unconditional) == (2.0, (0.0, 500.0), 0.1)
     assert (generator.self_consistency_prob, generator.self_consistency_cfg_strength) == (0.25, 2.0)
     assert (generator.cfg_modalities, generator.batch_mode) == (("shape",), True)
     assert generator.loss_weights["shape"] == 0
+
+
+def test_settings_of_the_released_latent_stage(shared_reference: Path) -> None:
+    pipeline = config(shared_reference, "pipeline")
+    settings = read_latent_settings(pipeline, shared_reference, 8)
+    assert (settings.mean, settings.std) == (tuple(pipeline["slat_mean"]), tuple(pipeline["slat_std"]))
+    assert (settings.steps, settings.rescale, settings.guidance) == (25, 1, 1)

@@ -11,7 +11,7 @@ from sam3d_objects.model.preprocess import PointmapStatistics
 from sam3d_objects.pretraining.bank import ShapeBank
 from sam3d_objects.pretraining.flow import FlowBatch, FlowBatches, StructureGenerator, flow_loss, pose_of
 from sam3d_objects.pretraining.slices import render_slice
-from sam3d_objects.pretraining.tiny import encode_bank
+from sam3d_objects.pretraining.structure_half import encode_bank
 from tests.training.small_model import small_model
 
 BATCH, STEPS, SEED = 3, 4, 11

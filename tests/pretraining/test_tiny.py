@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from sam3d_objects.model import load_model
+from sam3d_objects.model import SAM3DObjects, load_model
 from sam3d_objects.model.weights import TINY_FOLDER
 from sam3d_objects.pretraining import tiny
-from sam3d_objects.pretraining.tiny import PretrainOptions, new_tiny_model, pretrain, save_tiny
-from tests.training.small_model import small_model
+from sam3d_objects.pretraining.bank import load_bank
+from sam3d_objects.pretraining.options import PretrainOptions
+from sam3d_objects.pretraining.structure_half import pretrain_structure
+from sam3d_objects.pretraining.tiny import new_tiny_model, pretrain, save_tiny
+from tests.training.small_model import small_latent_stage, small_model
 
 SMALL: dict[str, Any] = {
     "shapes": 3,
@@ -21,6 +24,9 @@ SMALL: dict[str, Any] = {
     "flow_steps": 2,
     "flow_batch": 2,
     "draws": 2,
+    "latent_vae_steps": 1,
+    "latent_flow_steps": 2,
+    "latent_flow_batch": 2,
     "workers": 0,
 }
 MAX_BYTES = 12_000_000
@@ -40,10 +46,16 @@ def test_saved_weights_load_as_a_base_model(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in tmp_path.glob("*.safetensors")) <= MAX_BYTES
 
 
+def both_halves() -> SAM3DObjects:
+    model = small_model()
+    model.latent = small_latent_stage()
+    return model
+
+
 @pytest.fixture
 def fast(small_chunks: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretraining of a model that is smaller yet."""
-    monkeypatch.setattr(tiny, "new_tiny_model", small_model)
+    monkeypatch.setattr(tiny, "new_tiny_model", both_halves)
 
 
 def test_pretraining_resumes_bit_identical(fast: None, tmp_path: Path) -> None:
@@ -51,19 +63,20 @@ def test_pretraining_resumes_bit_identical(fast: None, tmp_path: Path) -> None:
     assert done
     options = PretrainOptions(tmp_path / "parts", **SMALL, minutes=0.0)
     flags: list[bool] = []
-    while not any(flags) and len(flags) < 6:
+    while not any(flags) and len(flags) < 9:
         resumed, done = pretrain(options)
         flags.append(done)
-    # Two steps of the VAE, the second of which goes on to the flow, and two of the flow.
-    assert flags == [False, False, True]
+    # Two steps of each part but the latent VAE, which has one; the last step of a part goes on to the next.
+    assert flags == [False, False, False, True]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
 def test_other_vae_weights_have_other_latents(fast: None, tmp_path: Path) -> None:
     options = PretrainOptions(tmp_path, **SMALL)
-    pretrain(options)
-    pretrain(replace(options, vae_steps=3, flow_steps=1))
+    bank = load_bank(tmp_path, 3, 7, 16, 1)
+    pretrain_structure(both_halves(), bank, options)
+    pretrain_structure(both_halves(), bank, replace(options, vae_steps=3, flow_steps=1))
     assert len(list(tmp_path.glob("latents_3_*.pt"))) == 2
 
 

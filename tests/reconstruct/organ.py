@@ -101,6 +101,7 @@ class TrueModel(SAM3DObjects):
         guidance: float | None = None,
         rescale: float | None = None,
         samples: int = 1,
+        distilled: bool = False,
     ) -> dict[str, Tensor]:
         """The true pose's latents, and empty shape tokens."""
         tokens = {

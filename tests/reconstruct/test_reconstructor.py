@@ -66,7 +66,7 @@ def test_truth_comes_back_on_every_scan(truth: Mesh, kind: str, plane_name: str)
     index = {"axial": 13, "coronal": 40, "sagittal": 58}[plane_name]
     slice = slice_input(image, mask, plane_name, index)
     assert slice.plane.slice_index == voxel_plane(mask, plane_name, index).slice_index == index
-    assert_same_surface(Reconstructor(true_model(truth, slice), CONTRACT)(slice, 0), truth)
+    assert_same_surface(Reconstructor(true_model(truth, slice), CONTRACT, "structure")(slice, 0), truth)
 
 
 def turned_plane(seed: int) -> SlicePlane:
@@ -79,12 +79,12 @@ def turned_plane(seed: int) -> SlicePlane:
 def test_truth_comes_back_from_any_plane(truth: Mesh, seed: int, field_of_view: str) -> None:
     contract = replace(CONTRACT, field_of_view=field_of_view, margin_mm=2.0)
     slice = slice_of(truth, turned_plane(seed))
-    assert_same_surface(Reconstructor(true_model(truth, slice, contract), contract)(slice, 0), truth)
+    assert_same_surface(Reconstructor(true_model(truth, slice, contract), contract, "structure")(slice, 0), truth)
 
 
 def test_the_fit_leaves_the_truth_alone(truth: Mesh) -> None:
     slice = slice_of(truth, turned_plane(1))
-    fitted = Reconstructor(true_model(truth, slice), replace(CONTRACT, fit=True))(slice, 0)
+    fitted = Reconstructor(true_model(truth, slice), replace(CONTRACT, fit=True), "structure")(slice, 0)
     assert_same_surface(fitted, truth, mean_mm=0.5, most_mm=1.0 * CELL_MM)
 
 
@@ -94,7 +94,7 @@ def test_the_fit_mends_a_wrong_pose(truth: Mesh) -> None:
     model.pose = model.pose._replace(
         translation=model.pose.translation + model.pose.translation.new_tensor([4.0, -3, 0])
     )
-    off = [Reconstructor(model, replace(CONTRACT, fit=fit))(slice, 0) for fit in (False, True)]
+    off = [Reconstructor(model, replace(CONTRACT, fit=fit), "structure")(slice, 0) for fit in (False, True)]
     means = [surface_distance(truth, mesh.vertices).mean() for mesh in off]
     assert means[0] > 2.0 and means[1] < 0.5
 
@@ -102,9 +102,9 @@ def test_the_fit_mends_a_wrong_pose(truth: Mesh) -> None:
 def test_the_network_does_not_turn_the_organ(truth: Mesh) -> None:
     slice = slice_of(truth, turned_plane(0))
     model = true_model(truth, slice)
-    expected = Reconstructor(model, CONTRACT)(slice, 0)
+    expected = Reconstructor(model, CONTRACT, "structure")(slice, 0)
     model.pose = model.pose._replace(rotation=model.pose.rotation.mT)
-    found = Reconstructor(model, CONTRACT)(slice, 0)
+    found = Reconstructor(model, CONTRACT, "structure")(slice, 0)
     np.testing.assert_allclose(found.vertices, expected.vertices, atol=1e-6)
 
 
@@ -113,7 +113,7 @@ def test_a_surface_model_gives_the_solid(truth: Mesh) -> None:
     camera = SliceCamera.from_plane(condition_image(slice, Intensity("mr"), "mask_margin", 3.0)[0].plane)
     frame = ObjectFrame.from_points(truth.vertices)
     model = TrueModel(shell(truth, 64), frame, camera, "surface")
-    mesh = Reconstructor(model, CONTRACT)(slice, 0)
+    mesh = Reconstructor(model, CONTRACT, "structure")(slice, 0)
     assert_same_surface(mesh, truth, mean_mm=0.25)
 
 
@@ -125,7 +125,7 @@ def test_nothing_solid_is_an_error(truth: Mesh) -> None:
     for occupancy in kinds:
         model = TrueModel(np.zeros_like(solid.field), solid.frame, camera, occupancy)
         with pytest.raises(ValueError, match=r"no voxel is above the level 0\.5"):
-            Reconstructor(model, replace(CONTRACT, fit=True))(slice, 0)
+            Reconstructor(model, replace(CONTRACT, fit=True), "structure")(slice, 0)
 
 
 def test_a_pose_that_is_not_finite_is_an_error(truth: Mesh) -> None:
@@ -133,12 +133,12 @@ def test_a_pose_that_is_not_finite_is_an_error(truth: Mesh) -> None:
     model = true_model(truth, slice)
     model.pose = model.pose._replace(translation=model.pose.translation * np.nan)
     with pytest.raises(ValueError, match="pose is not finite: centre"):
-        Reconstructor(model, CONTRACT)(slice, 0)
+        Reconstructor(model, CONTRACT, "structure")(slice, 0)
 
 
 def samples_of(slice: SliceInput, seed: int, contract: InferenceContract = CONTRACT) -> list[np.ndarray]:
     """All numbers of the samples that a small model with random weights draws."""
-    placed_solids = Reconstructor(small_model(), contract).samples(slice, seed)
+    placed_solids = Reconstructor(small_model(), contract, "structure").samples(slice, seed)
     assert len(placed_solids) == contract.samples
     return [part for one in placed_solids for part in (one.field, one.frame.center_mm, np.array(one.frame.size_mm))]
 
@@ -188,7 +188,7 @@ def test_dropping_the_pointmap(truth: Mesh) -> None:
 
 def test_field_and_mesh_agree(truth: Mesh) -> None:
     slice = slice_of(truth, turned_plane(0))
-    reconstructor = Reconstructor(true_model(truth, slice), replace(CONTRACT, threshold=0.3))
+    reconstructor = Reconstructor(true_model(truth, slice), replace(CONTRACT, threshold=0.3), "structure")
     expected = reconstructor.field(slice, 0).mesh(0.3)
     np.testing.assert_array_equal(reconstructor(slice, 0).vertices, expected.vertices)
     assert expected.volume > truth.volume

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sam3d_objects.adapter import load_adapter
 from sam3d_objects.dataset import Augment, TS_SAM3D_Dataset
-from sam3d_objects.mesh import Mesh
+from sam3d_objects.mesh import Mesh, occupancy_grid
 from sam3d_objects.model import SAM3DObjects
 from sam3d_objects.training import (
     LoopOptions,
@@ -21,7 +21,6 @@ from sam3d_objects.training import (
     ValidationSlices,
     contract_of,
 )
-from sam3d_objects.training.targets import occupancy_grid
 from tests.training.small_model import small_model
 
 

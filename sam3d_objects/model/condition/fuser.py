@@ -6,6 +6,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+# Both released embedders have three rows, of which the first two, one for each group of inputs, are used.
+INDEX_ROWS = 3
+
 
 class SwiGLU(nn.Module):
     """w2(silu(w1 x) * w3 x) without bias (Shazeer 2020, arXiv 2002.05202)."""
@@ -63,13 +66,12 @@ class EmbedderFuser(nn.Module):
         self.projection_nets = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), SwiGLU(width, hidden, self.embed_dim)) for width in widths
         )
-        # The release keeps one row for each embedder, of which only the first two, one per group, are used.
-        self.idx_emb = nn.Parameter(torch.randn(len(widths), self.embed_dim) * 0.02)
+        self.idx_emb = nn.Parameter(torch.randn(INDEX_ROWS, self.embed_dim) * 0.02)
         self.dropout_prob = dropout_prob
         self.drop_sets = [(frozenset(names), float(weight)) for names, weight in drop_modalities_weight or ()]
         self.force_drop = frozenset(force_drop_modalities or ())
-        if self.drop_sets and self.idx_emb.shape[0] < len(groups):
-            raise ValueError(f"{len(groups)} groups need as many embedders, got {len(widths)}")
+        if len(groups) > INDEX_ROWS:
+            raise ValueError(f"there are embeddings for {INDEX_ROWS} groups of inputs, got {groups}")
 
     @property
     def input_names(self) -> tuple[str, ...]:

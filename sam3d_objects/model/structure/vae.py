@@ -171,8 +171,3 @@ def tokens_to_cube(tokens: Tensor) -> Tensor:
     side = round(tokens.shape[1] ** (1 / 3))
     assert side**3 == tokens.shape[1], f"{tokens.shape[1]} tokens do not fill a cube"
     return tokens.transpose(1, 2).unflatten(2, (side, side, side)).contiguous()
-
-
-def occupied_coordinates(logits: Tensor) -> Tensor:
-    """List the occupied voxels of logits (B, 1, R, R, R) as int32 (N, 4): batch, x, y, z, sorted."""
-    return torch.argwhere(logits[:, 0] > 0).int()

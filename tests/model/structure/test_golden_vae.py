@@ -9,9 +9,9 @@ from sam3d_objects.model.structure.vae import (
     StructureDecoder,
     StructureEncoder,
     cube_to_tokens,
-    occupied_coordinates,
     tokens_to_cube,
 )
+from sam3d_objects.model.structure.voxels import occupied_coordinates
 from tests.model.golden import Golden, assert_parity, load_golden
 
 

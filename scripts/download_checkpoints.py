@@ -1,0 +1,131 @@
+#!/usr/bin/env python
+"""Download the released weights of SAM 3D Objects (13 GB) and verify each file's size and SHA-256.
+
+The weights are gated: Meta gives them to those who accept the SAM License.
+  1. Log in at https://huggingface.co/facebook/sam-3d-objects, ask for access, and wait until it is granted.
+  2. Make a token at https://huggingface.co/settings/tokens (kind: read).
+  3. pip install "sam3d-medical[download]"; then `hf auth login`, or set HF_TOKEN to the token.
+
+    python scripts/download_checkpoints.py --out checkpoints
+    sam3d-med doctor --base checkpoints
+
+It goes on where it was stopped: files that are there and right are left alone, half a file is completed.
+"""
+
+import argparse
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol, cast
+
+from sam3d_objects.assets.release_files import ReleaseFile, ReleaseTable, release_table
+
+INCOMING = ".incoming"
+NO_ACCESS = (401, 403)
+
+
+class Hub(Protocol):
+    """What is used of the package huggingface_hub."""
+
+    def list_repo_files(self, repo_id: str, *, revision: str) -> list[str]:
+        """The names of a repository's files."""
+
+    def hf_hub_download(self, repo_id: str, filename: str, *, revision: str, local_dir: str) -> str:
+        """Fetch one file below a folder, completing what is there of it, and return its path."""
+
+
+def main() -> int:
+    """Download what is not there yet; 0 if all is there and right, else 1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("checkpoints"), help="folder for the files [checkpoints]")
+    out: Path = parser.parse_args().out
+    try:
+        download(out, release_table(), hub())
+    except (ValueError, OSError) as error:
+        print(f"download_checkpoints.py: error: {error}", file=sys.stderr)
+        return 1
+    print(f"{out}: all files are there and right; use it with --base {out}")
+    return 0
+
+
+def hub() -> Hub:
+    """Return the package huggingface_hub.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        return cast(Hub, importlib.import_module("huggingface_hub"))
+    except ImportError as error:
+        raise ValueError('this needs huggingface_hub: pip install "sam3d-medical[download]"') from error
+
+
+def download(out: Path, table: ReleaseTable, hub: Hub) -> None:
+    """Fetch every file that something here or the release's own software reads.
+
+    A file gets its name in `out` only when its size and hash are right.
+
+    Raises:
+        ValueError: no access to the repository, or files that are not what the table says; they are named.
+    """
+    wanted = [file for file in table.files.values() if file.stage != "spare"]
+    missing = [file for file in wanted if not _is_there(out, file)]
+    if not missing:
+        return
+    incoming = out / INCOMING
+    try:
+        places = {Path(name).name: name for name in hub.list_repo_files(table.repository, revision=table.revision)}
+        problems = _fetch(out, missing, places, table, hub)
+    except OSError as error:
+        raise _explained(error, table) from error
+    if problems:
+        raise ValueError(
+            f"{len(problems)} of {len(missing)} files are not those of revision {table.revision}; they were left in "
+            f"{incoming}. Delete them there and run this again. " + "; ".join(problems)
+        )
+    shutil.rmtree(incoming)
+
+
+def _is_there(out: Path, file: ReleaseFile) -> bool:
+    problem = file.problem(out / file.name, with_hash=True)
+    print(f"{file.name}: {problem or 'there already'}")
+    return problem is None
+
+
+def _fetch(out: Path, files: Iterable[ReleaseFile], places: dict[str, str], table: ReleaseTable, hub: Hub) -> list[str]:
+    problems = []
+    for file in files:
+        if file.name not in places:
+            problems.append(f"{file.name}: the repository has no such file")
+            continue
+        print(f"{file.name}: downloading {file.size / 1e6:,.1f} MB")
+        came = Path(
+            hub.hf_hub_download(
+                table.repository, places[file.name], revision=table.revision, local_dir=str(out / INCOMING)
+            )
+        )
+        problem = file.problem(came, with_hash=True)
+        if problem is None:
+            os.replace(came, out / file.name)
+        else:
+            problems.append(f"{file.name}: {problem}")
+    return problems
+
+
+def _explained(error: OSError, table: ReleaseTable) -> Exception:
+    """Say what to do about a refusal; any other error is returned as it is."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status not in NO_ACCESS and type(error).__name__ not in ("GatedRepoError", "LocalTokenNotFoundError"):
+        return error
+    return ValueError(
+        f"no access to {table.repository}: accept the licence at https://huggingface.co/{table.repository}, wait until "
+        "access is granted, and log in with `hf auth login` or HF_TOKEN (a token from "
+        f"https://huggingface.co/settings/tokens that may read gated repositories). The hub said: {error}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

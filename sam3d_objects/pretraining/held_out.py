@@ -9,7 +9,9 @@ from scipy import ndimage
 from sam3d_objects.adapter import InferenceContract
 from sam3d_objects.arrays import BoolArray
 from sam3d_objects.model.sam3d import SAM3DObjects
+from sam3d_objects.model.sparse import SparseTensor
 from sam3d_objects.pretraining.bank import FIELD_STEP, ShapeBank
+from sam3d_objects.pretraining.latent_vae import distances_at, shell_batch
 from sam3d_objects.pretraining.slices import RenderedSlice, render_slice
 from sam3d_objects.reconstruct import PatientField, Reconstructor, average
 
@@ -18,18 +20,23 @@ CONTRACT = InferenceContract(field_of_view="mask_margin", modality="mr", steps=5
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """Mean Dice over held-out shapes.
+    """Means over held-out shapes.
 
     Attributes:
-        round_trip: of encode -> decode on the model's own grid.
-        reconstruction: of the shape rebuilt from one random slice, in patient space; K = 8, 5 steps, fitted.
-        extrusion_of_half: how the same slices score if the mask is extruded to half its width: a floor.
+        round_trip: Dice of encode -> decode on the structure's grid.
+        reconstruction: Dice of the structure rebuilt from one random slice, in patient space; K = 8, 5 steps, fitted.
+        extrusion_of_half: Dice of the same slices if the mask is extruded to half its width: a floor.
+        latent_round_trip_percent: distance to the true surface of the vertices that the latent encoder and the mesh
+            decoder make of the true shell, percent of the longest side.
+        latent_sampled_percent: the same, of latents drawn for the true shell from one random slice.
         shapes: how many.
     """
 
     round_trip: float
     reconstruction: float
     extrusion_of_half: float
+    latent_round_trip_percent: float
+    latent_sampled_percent: float
     shapes: int
 
 
@@ -45,7 +52,10 @@ def score_held_out(model: SAM3DObjects, bank: ShapeBank, seed: int) -> HeldOutSc
     decoded = torch.cat([model.decode_structure(model.encode_structure(part)) for part in solids.split(16)])
     round_trip = [dice((a > 0).numpy(), (b > 0.5).numpy()) for a, b in zip(decoded, solids, strict=True)]
     generator = np.random.default_rng(seed)
-    rebuilt, extruded = [], []
+    rebuilt: list[float] = []
+    extruded: list[float] = []
+    encoded: list[float] = []
+    sampled: list[float] = []
     for index in range(len(bank)):
         rendered = render_slice(bank, index, generator)
         # The contract's 3 mm margin would cut these slices, whose sizes vary, again: the model sees them as rendered.
@@ -53,7 +63,40 @@ def score_held_out(model: SAM3DObjects, bank: ShapeBank, seed: int) -> HeldOutSc
         grid, truth = truth_on_grid(bank, index, rendered)
         rebuilt.append(dice(on_grid(field, grid) > CONTRACT.threshold, truth))
         extruded.append(dice(extrusion(rendered, grid), truth))
-    return HeldOutScores(float(np.mean(round_trip)), float(np.mean(rebuilt)), float(np.mean(extruded)), len(bank))
+        for distances, latents in ((encoded, true_latents), (sampled, drawn_latents)):
+            distances.append(surface_distance_percent(model, bank, index, latents(model, bank, index, rendered)))
+    return HeldOutScores(
+        round_trip=float(np.mean(round_trip)),
+        reconstruction=float(np.mean(rebuilt)),
+        extrusion_of_half=float(np.mean(extruded)),
+        latent_round_trip_percent=float(np.mean(encoded)),
+        latent_sampled_percent=float(np.mean(sampled)),
+        shapes=len(bank),
+    )
+
+
+def true_latents(model: SAM3DObjects, bank: ShapeBank, index: int, rendered: RenderedSlice) -> SparseTensor:
+    """What the latent encoder makes of a shape's shell: its posterior mean (N, 8)."""
+    shell = shell_batch(bank, [index]).voxels
+    return shell.replace(model.latent_stage.encoder(shell)[0])
+
+
+def drawn_latents(model: SAM3DObjects, bank: ShapeBank, index: int, rendered: RenderedSlice) -> SparseTensor:
+    """Latents (N, 8) drawn for a shape's shell, given the slice."""
+    shell, stage = shell_batch(bank, [index]).voxels, model.latent_stage
+    normal = rendered.camera.camera_axes[2]
+    prepared = model.condition_inputs(rendered.image01, rendered.slice.mask, rendered.pointmap, normal)
+    condition = stage.embed({name: value[None] for name, value in prepared.tensors.items()})
+    return shell.replace(stage.sample(condition, shell.grid, torch.Generator().manual_seed(index)))
+
+
+def surface_distance_percent(model: SAM3DObjects, bank: ShapeBank, index: int, latents: SparseTensor) -> float:
+    """Mean distance of the decoded vertices to the true surface, percent of the shape's longest side."""
+    interior = torch.from_numpy(bank.solids[index] > 127)
+    _, x, y, z = latents.grid.coordinates.long().unbind(1)
+    interior[x, y, z] = False
+    (surface,) = model.latent_stage.decode(latents.features, latents.grid, interior[None])
+    return 100 * float(distances_at(bank, index, surface.vertices).abs().mean())
 
 
 def truth_on_grid(bank: ShapeBank, index: int, rendered: RenderedSlice) -> tuple[np.ndarray, BoolArray]:

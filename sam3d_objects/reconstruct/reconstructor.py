@@ -12,7 +12,7 @@ from sam3d_objects.model.preprocess import PointmapStatistics
 from sam3d_objects.model.structure.flow import SHAPE
 from sam3d_objects.reconstruct.field import PatientField, PlacedSolid, average, solid_from_shell
 from sam3d_objects.reconstruct.fit import fit_to_mask
-from sam3d_objects.reconstruct.refine import refine
+from sam3d_objects.reconstruct.refinement import refine
 from sam3d_objects.volume import Intensity, SliceInput, condition_image
 
 STAGES = ("both", "structure")

@@ -121,6 +121,9 @@ def surface_places(corners: CornerValues, interior: Interior | None = None) -> T
         place = inside // stride % side
         for step, last in ((stride, side - 1), (-stride, 0)):
             _, next_inside = find(inside, inside + step)
+            if interior is not None:
+                _, listed = find(corners.keys, inside + step)
+                next_inside |= ~listed & interior.holds(places_of(inside + step, side))
             at_border |= ~next_inside & (place != last)
     around = inside[at_border][:, None] - corner_offsets(corners.resolution, inside.device)
     # A cube before the grid's first one in an axis wraps to its last vertex there, where no cube begins.

@@ -34,7 +34,7 @@ class Interior:
         """
         steps = torch.arange(self.factor, device=self.voxels.device)
         within = torch.cartesian_prod(steps, steps, steps)
-        cubes = (torch.argwhere(self._rim())[:, None] * self.factor + within).flatten(0, 1)
+        cubes = (torch.argwhere(self.voxels & ~self.deep())[:, None] * self.factor + within).flatten(0, 1)
         keys = corner_union(cubes, self.resolution) if len(cubes) else corners.keys[:0]
         added = keys[~find(corners.keys, keys)[1]]
         merged, order = torch.sort(torch.cat([corners.keys, added]))
@@ -52,8 +52,8 @@ class Interior:
         voxel = vertices.clamp(0, self.resolution - 1) // self.factor
         return self.voxels[voxel.unbind(1)]
 
-    def _rim(self) -> Tensor:
-        """The interior voxels with one of 26 neighbours that is not interior."""
+    def deep(self) -> Tensor:
+        """The interior voxels (r, r, r) whose 26 neighbours are all interior."""
         other = (~self.voxels).float()[None, None]
         beside = nn.functional.max_pool3d(nn.functional.pad(other, (1,) * 6, value=1.0), 3, stride=1)
-        return self.voxels & (beside[0, 0] > 0)
+        return self.voxels & (beside[0, 0] == 0)

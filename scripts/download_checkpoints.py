@@ -4,7 +4,7 @@
 The weights are gated: Meta gives them to those who accept the SAM License.
   1. Log in at https://huggingface.co/facebook/sam-3d-objects, ask for access, and wait until it is granted.
   2. Make a token at https://huggingface.co/settings/tokens (kind: read).
-  3. pip install "sam3d-medical[download]"; then `hf auth login`, or set HF_TOKEN to the token.
+  3. pip install "huggingface_hub>=0.30"; then `hf auth login`, or set HF_TOKEN to the token.
 
     python scripts/download_checkpoints.py --out checkpoints
     sam3d-med doctor --base checkpoints
@@ -60,7 +60,7 @@ def hub() -> Hub:
     try:
         return cast(Hub, importlib.import_module("huggingface_hub"))
     except ImportError as error:
-        raise ValueError('this needs huggingface_hub: pip install "sam3d-medical[download]"') from error
+        raise ValueError('this needs huggingface_hub: pip install "huggingface_hub>=0.30"') from error
 
 
 def download(out: Path, table: ReleaseTable, hub: Hub) -> None:

@@ -69,9 +69,9 @@ def released_files(folder: Path, with_hash: bool) -> Iterator[Finding]:
         if problem is None:
             good += file.stage != "spare"
         elif file.stage == "encoders":
-            effect = (
-                "TRELLIS's config is taken" if path.suffix == ".yaml" else "without it no training targets are made"
-            )
+            effect = "without it no training targets are made"
+            if path.suffix == ".yaml":
+                effect = "it is read as it is" if path.is_file() else "TRELLIS's config is taken"
             findings.append(Finding("base", f"{path}: {problem}; {effect}", "note"))
         elif file.stage == "gaussians":
             findings.append(Finding("base", f"{path}: {problem}; nothing here reads it", "note"))

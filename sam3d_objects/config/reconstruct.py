@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from .option import check_options, option
 
-STAGES = ("both", "structure")
 MODEL_SYSTEMS = ("base", "adapted", "merged")
 STAGES = ("both", "structure")
 SYSTEMS = (*MODEL_SYSTEMS, "extrusion", "ellipsoid", "mean_shape", "nearest_shape", "pca_shape")

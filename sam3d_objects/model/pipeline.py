@@ -3,7 +3,8 @@
 Letters: Y, X image rows and columns; S side of the embedders' inputs; N voxels; B samples, T tokens, c channels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from sam3d_objects.model.preprocess import PointmapStatistics
 from sam3d_objects.model.sam3d import SAM3DObjects
 from sam3d_objects.model.sparse import SparseGrid
 from sam3d_objects.model.structure.flow import SHAPE
-from sam3d_objects.model.structure.voxels import limit_count, surface_coordinates
+from sam3d_objects.model.structure.voxels import MAX_VOXELS, enclosed, limit_count, surface_coordinates
 
 POINTMAPS = ("pointmap", "rgb_pointmap")
 
@@ -73,13 +74,14 @@ def generate(
     # A tenth of the release's training samples had no pointmap, either.
     condition = model.embed(inputs, drop_pointmap=scene is None)
     structure = model.sample_structure(condition, generator, structure_steps, structure_guidance, distilled=distilled)
-    coordinates = structure_voxels(model, structure[SHAPE], generator)
+    voxels = structure_voxels(model, structure[SHAPE], generator)
+    coordinates = voxels.coordinates
     if coordinates.shape[0] == 0:
         raise ValueError(f"seed {seed}: no voxel is on a surface; take another seed, or check that the mask fits")
     grid = SparseGrid(coordinates, 1)
     guidance = 0.0 if distilled and latent_guidance is None else latent_guidance
     latents = latent_stage.sample(latent_stage.embed(inputs), grid, generator, latent_steps, guidance)
-    surface = latent_stage.decode(latents, grid)[0]
+    surface = voxels.restored(latent_stage.decode(latents, grid, voxels.interior)[0])
     pose = None
     if scene is not None:
         pose = model.pose_from_tokens({name: value[0].cpu() for name, value in structure.items()}, scene)
@@ -100,11 +102,39 @@ def prepare(
     return {name: value[None].to(model.device) for name, value in inputs.items()}, scene
 
 
+class StructureVoxels(NamedTuple):
+    """The surface's voxels of one object, and what must be known to place what is decoded on them.
+
+    Attributes:
+        coordinates: int32 (N, 4).
+        interior: (1, R, R, R) bool, what they enclose, where that is known: of a solid model.
+        halved_about: (3,) in the object's cube, the middle about which too many voxels were halved; else None.
+    """
+
+    coordinates: Tensor
+    interior: Tensor | None
+    halved_about: Tensor | None
+
+    def restored(self, surface: Surface) -> Surface:
+        """The surface at the object's own size, to which the pose belongs."""
+        if self.halved_about is None:
+            return surface
+        middle = self.halved_about.to(surface.vertices)
+        return replace(surface, vertices=(surface.vertices - middle) * 2 + middle)
+
+
 @torch.no_grad()
-def structure_voxels(model: SAM3DObjects, tokens: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Decode shape tokens (B, T, c) to the surface's voxels, int32 (N, 4), at most 42,000 of a sample."""
-    coordinates = surface_coordinates(model.decode_structure(tokens), model.settings.occupancy == "solid")
-    return limit_count(coordinates, generator=generator)
+def structure_voxels(model: SAM3DObjects, tokens: Tensor, generator: torch.Generator | None) -> StructureVoxels:
+    """Decode shape tokens (1, T, c) to the surface's voxels, at most 42,000."""
+    logits = model.decode_structure(tokens)
+    solid = model.settings.occupancy == "solid"
+    found = surface_coordinates(logits, solid)
+    coordinates = limit_count(found, generator=generator)
+    if len(found) > MAX_VOXELS:
+        places = found[:, 1:].double()
+        middle = (places.amin(dim=0) + places.amax(dim=0)) / 2
+        return StructureVoxels(coordinates, None, (middle + 0.5) / model.settings.resolution - 0.5)
+    return StructureVoxels(coordinates, enclosed(logits > 0, coordinates) if solid else None, None)
 
 
 def _check_inputs(image: Tensor, mask: Tensor, pointmap: Tensor | None) -> None:

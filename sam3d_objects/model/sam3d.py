@@ -65,7 +65,7 @@ class SAM3DObjects(nn.Module):
         self.structure_decoder = structure_decoder
         self.latent = latent
         self.settings, self.name, self.fingerprint = settings, name, fingerprint
-        self.offload_device: torch.device | None = None
+        self._offload_device: torch.device | None = None
 
     @classmethod
     def from_pretrained(
@@ -80,6 +80,17 @@ class SAM3DObjects(nn.Module):
         from sam3d_objects.model.weights import load_model
 
         return load_model(folder, device, dtype, stages, offload)
+
+    @property
+    def offload_device(self) -> torch.device | None:
+        """Where each module runs while its weights rest elsewhere; None: where its weights are."""
+        return self._offload_device
+
+    @offload_device.setter
+    def offload_device(self, device: torch.device | None) -> None:
+        self._offload_device = device
+        if self.latent is not None:
+            self.latent.offload_device = device
 
     @property
     def device(self) -> torch.device:

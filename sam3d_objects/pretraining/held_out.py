@@ -10,6 +10,7 @@ from sam3d_objects.adapter import InferenceContract
 from sam3d_objects.arrays import BoolArray
 from sam3d_objects.model.sam3d import SAM3DObjects
 from sam3d_objects.model.sparse import SparseTensor
+from sam3d_objects.model.structure.voxels import enclosed
 from sam3d_objects.pretraining.bank import FIELD_STEP, ShapeBank
 from sam3d_objects.pretraining.latent_vae import distances_at, shell_batch
 from sam3d_objects.pretraining.slices import RenderedSlice, render_slice
@@ -92,10 +93,8 @@ def drawn_latents(model: SAM3DObjects, bank: ShapeBank, index: int, rendered: Re
 
 def surface_distance_percent(model: SAM3DObjects, bank: ShapeBank, index: int, latents: SparseTensor) -> float:
     """Mean distance of the decoded vertices to the true surface, percent of the shape's longest side."""
-    interior = torch.from_numpy(bank.solids[index] > 127)
-    _, x, y, z = latents.grid.coordinates.long().unbind(1)
-    interior[x, y, z] = False
-    (surface,) = model.latent_stage.decode(latents.features, latents.grid, interior[None])
+    interior = enclosed(torch.from_numpy(bank.solids[index] > 127)[None, None], latents.grid.coordinates)
+    (surface,) = model.latent_stage.decode(latents.features, latents.grid, interior)
     return 100 * float(distances_at(bank, index, surface.vertices).abs().mean())
 
 

@@ -10,7 +10,11 @@ from torch import Tensor
 from sam3d_objects.mesh import Mesh, ObjectFrame, occupancy_grid, outer_surface
 from sam3d_objects.model import SAM3DObjects
 from sam3d_objects.model.sparse import SparseGrid
-from sam3d_objects.model.structure.voxels import crossed_coordinates, limit_count, occupied_coordinates
+from sam3d_objects.model.structure.voxels import (
+    crossed_coordinates,
+    enclosed,
+    occupied_coordinates,
+)
 
 
 @torch.no_grad()
@@ -35,7 +39,7 @@ def refine(model: SAM3DObjects, rough: Mesh, inputs: dict[str, Tensor], seed: in
     frame = ObjectFrame.from_points(rough.vertices[np.unique(rough.faces)])
     inside = Mesh(frame.to_object(rough.vertices), rough.faces)
     generator = torch.Generator().manual_seed(seed)
-    coordinates, interior = latent_voxels(inside, stage.mesh_decoder.resolution, model.settings.occupancy, generator)
+    coordinates, interior = latent_voxels(inside, stage.mesh_decoder.resolution, model.settings.occupancy)
     grid = SparseGrid(coordinates.to(model.device), 1)
     condition = stage.embed({name: value[None].to(model.device) for name, value in inputs.items()})
     latents = stage.sample(condition, grid, generator)
@@ -46,9 +50,7 @@ def refine(model: SAM3DObjects, rough: Mesh, inputs: dict[str, Tensor], seed: in
     return outer_surface(Mesh(vertices, surface.faces.cpu().numpy()))
 
 
-def latent_voxels(
-    mesh_object: Mesh, resolution: int, occupancy: str, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def latent_voxels(mesh_object: Mesh, resolution: int, occupancy: str) -> tuple[Tensor, Tensor]:
     """Return the surface's voxels, int32 (N, 4), and which voxels (1, R, R, R) are wholly inside.
 
     Args:
@@ -58,11 +60,8 @@ def latent_voxels(
     """
     shares = torch.from_numpy(occupancy_grid(mesh_object, resolution, "solid"))[None, None]
     if occupancy == "solid":
-        found = crossed_coordinates(shares)
+        coordinates = crossed_coordinates(shares)
     else:
-        found = occupied_coordinates(torch.from_numpy(occupancy_grid(mesh_object, resolution, "surface"))[None, None])
-    coordinates = limit_count(found, generator=generator)
-    interior = shares[:, 0] > 0.5
-    batch, x, y, z = coordinates.long().unbind(1)
-    interior[batch, x, y, z] = False
-    return coordinates, interior
+        surface = torch.from_numpy(occupancy_grid(mesh_object, resolution, "surface"))
+        coordinates = occupied_coordinates(surface[None, None])
+    return coordinates, enclosed(shares > 0.5, coordinates)

@@ -1,5 +1,6 @@
 """The whole way from a picture to a surface: what is called, with what, and what is refused."""
 
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -9,32 +10,17 @@ from torch import Tensor, nn
 from sam3d_objects.model import SAM3DObjects, StructureSettings
 from sam3d_objects.model.pipeline import Generated, generate, prepare, structure_voxels
 from sam3d_objects.model.sparse import SparseGrid
-from sam3d_objects.model.structure.voxels import crossed_coordinates, drop_interior
+from sam3d_objects.model.structure.voxels import crossed_coordinates, drop_interior, limit_count
+from tests.model.ball import Ball
 from tests.training.small_model import small_latent_stage, small_model
 
 SIDE = 16
 
 
-class Ball(nn.Module):
-    """A structure decoder that always says: a ball in the middle."""
-
-    logits: Tensor
-
-    def __init__(self, radius: float) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
-        axis = torch.arange(SIDE) + 0.5 - SIDE / 2
-        distance = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).norm(dim=0)
-        self.register_buffer("logits", 4 * (radius - distance)[None, None])
-
-    def forward(self, latent: Tensor) -> Tensor:
-        return (self.logits * self.scale).expand(latent.shape[0], 1, -1, -1, -1)
-
-
 @pytest.fixture
 def model() -> SAM3DObjects:
     model = small_model("surface")
-    model.structure_decoder = Ball(3.2)  # type: ignore[assignment]
+    model.structure_decoder = Ball(SIDE, 3.2)  # type: ignore[assignment]
     model.latent = small_latent_stage()
     # The release's sampling constants on a small network.
     model.settings = StructureSettings(SIDE, 4, 8, 2, "surface", 28)
@@ -102,7 +88,8 @@ def test_the_parts_make_the_whole(model: SAM3DObjects) -> None:
     assert model.latent is not None
     inputs, scene = prepare(model, *given)
     structure = model.sample_structure(model.embed(inputs), generator, steps=2)
-    coordinates = structure_voxels(model, structure["shape"], generator)
+    coordinates, interior, halved_about = structure_voxels(model, structure["shape"], generator)
+    assert interior is None and halved_about is None  # the release's way
     grid = SparseGrid(coordinates, 1)
     latents = model.latent.sample(model.latent.embed(inputs), grid, generator, steps=2)
     whole = quick(model, 5)
@@ -200,7 +187,7 @@ def test_bad_inputs(model: SAM3DObjects, name: str, value: Tensor, message: str)
 
 
 def test_nothing_to_see(model: SAM3DObjects) -> None:
-    model.structure_decoder = Ball(-1.0)  # type: ignore[assignment]
+    model.structure_decoder = Ball(SIDE, -1.0)  # type: ignore[assignment]
     with pytest.raises(ValueError, match="seed 3: no voxel is on a surface; take another seed"):
         quick(model, 3)
 
@@ -209,3 +196,23 @@ def test_a_model_without_its_latent_stage(model: SAM3DObjects) -> None:
     model.latent = None
     with pytest.raises(ValueError, match="'small': its latent stage is not loaded"):
         quick(model)
+
+
+def test_an_object_of_too_many_voxels_keeps_its_size(model: SAM3DObjects, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = quick(model).surface.vertices
+    monkeypatch.setattr("sam3d_objects.model.pipeline.MAX_VOXELS", 50)
+    monkeypatch.setattr("sam3d_objects.model.pipeline.limit_count", partial(limit_count, maximum=50))
+    halved = quick(model)
+    assert len(halved.coordinates) <= 50
+    sides = [vertices.amax(0) - vertices.amin(0) for vertices in (whole, halved.surface.vertices)]
+    # Half as many voxels a side: the size is known to two of them.
+    torch.testing.assert_close(sides[1], sides[0], atol=2.5 / SIDE, rtol=0)
+
+
+def test_a_solid_model_has_no_inner_surface() -> None:
+    model = small_model("solid")
+    model.structure_decoder = Ball(SIDE, 6.5)  # type: ignore[assignment]
+    model.latent = small_latent_stage()
+    model.settings = StructureSettings(SIDE, 4, 8, 2, "solid", 28)
+    _, interior, _ = structure_voxels(model.eval(), torch.zeros(1, 8, 64), None)
+    assert interior is not None and interior[0, SIDE // 2, SIDE // 2, SIDE // 2] and not interior[0, 0, 0, 0]

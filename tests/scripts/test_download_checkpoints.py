@@ -107,7 +107,7 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
 
 def test_without_the_hub_s_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ValueError, match=r"pip install \"sam3d-medical\[download\]\""):
+    with pytest.raises(ValueError, match=r"pip install \"huggingface_hub"):
         hub()
 
 

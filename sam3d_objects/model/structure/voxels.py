@@ -54,6 +54,14 @@ def surface_coordinates(logits: Tensor, solid: bool) -> Tensor:
     return crossed_coordinates(logits.float().sigmoid()) if solid else drop_interior(occupied_coordinates(logits))
 
 
+def enclosed(solid: Tensor, coordinates: Tensor) -> Tensor:
+    """What a surface's voxels (N, 4) enclose, (B, R, R, R) bool: the solid (B, 1, R, R, R), bool, without them."""
+    interior = solid[:, 0].clone()
+    batch, x, y, z = coordinates.long().unbind(1)
+    interior[batch, x, y, z] = False
+    return interior
+
+
 def limit_count(coordinates: Tensor, maximum: int = MAX_VOXELS, generator: torch.Generator | None = None) -> Tensor:
     """Bring every sample of (N, 4) to at most `maximum` voxels.
 

@@ -95,6 +95,7 @@ def test_a_dtype_that_is_not_offered(release: Path) -> None:
 
 def test_offloaded_weights_rest_on_the_cpu(release: Path) -> None:
     model = load_model(release, device="meta", offload=True)
+    assert model.latent_stage.offload_device == torch.device("meta")
     assert {value.device.type for value in model.state_dict().values()} == {"cpu"}
     assert model.offload_device == torch.device("meta")
     assert load_model(release).offload_device is None

@@ -9,7 +9,8 @@ The weights are gated: Meta gives them to those who accept the SAM License.
     python scripts/download_checkpoints.py --out checkpoints
     sam3d-med doctor --base checkpoints
 
-It goes on where it was stopped: files that are there and right are left alone, half a file is completed.
+It goes on where it was stopped: files that are there and right are left alone, half a file is completed, and one
+that is whole but wrong is deleted and fetched again.
 """
 
 import argparse
@@ -25,6 +26,9 @@ from sam3d_objects.assets.release_files import ReleaseFile, ReleaseTable, releas
 
 INCOMING = ".incoming"
 NO_ACCESS = (401, 403)
+# What the hub's package raises beside OSError and ValueError, by its names: it has no base class of its own. Its part
+# that fetches the bytes raises RuntimeError.
+HUB_ERRORS = ("HTTPError", "EntryNotFoundError", "RevisionResolutionError", "XetDownloadError")
 
 
 class Hub(Protocol):
@@ -45,7 +49,8 @@ def main() -> int:
     try:
         download(out, release_table(), hub())
     except (ValueError, OSError) as error:
-        print(f"download_checkpoints.py: error: {error}", file=sys.stderr)
+        # The hub's texts run over several lines.
+        print(f"download_checkpoints.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     print(f"{out}: all files are there and right; use it with --base {out}")
     return 0
@@ -58,6 +63,7 @@ def hub() -> Hub:
         ValueError: it is not installed.
     """
     try:
+        importlib.import_module("huggingface_hub.errors")
         return cast(Hub, importlib.import_module("huggingface_hub"))
     except ImportError as error:
         raise ValueError('this needs huggingface_hub: pip install "huggingface_hub>=0.30"') from error
@@ -79,12 +85,12 @@ def download(out: Path, table: ReleaseTable, hub: Hub) -> None:
     try:
         places = {Path(name).name: name for name in hub.list_repo_files(table.repository, revision=table.revision)}
         problems = _fetch(out, missing, places, table, hub)
-    except OSError as error:
+    except _errors_of(hub) as error:
         raise _explained(error, table) from error
     if problems:
         raise ValueError(
-            f"{len(problems)} of {len(missing)} files are not those of revision {table.revision}; they were left in "
-            f"{incoming}. Delete them there and run this again. " + "; ".join(problems)
+            f"{len(problems)} of {len(missing)} files are not those of revision {table.revision}; what came of them "
+            "was deleted, run this again. " + "; ".join(problems)
         )
     shutil.rmtree(incoming)
 
@@ -95,6 +101,12 @@ def _is_there(out: Path, file: ReleaseFile) -> bool:
     return problem is None
 
 
+def _errors_of(hub: Hub) -> tuple[type[Exception], ...]:
+    errors = getattr(hub, "errors", None)
+    named = (getattr(errors, name) for name in HUB_ERRORS if hasattr(errors, name))
+    return (OSError, RuntimeError, *named)
+
+
 def _fetch(out: Path, files: Iterable[ReleaseFile], places: dict[str, str], table: ReleaseTable, hub: Hub) -> list[str]:
     problems = []
     for file in files:
@@ -102,24 +114,30 @@ def _fetch(out: Path, files: Iterable[ReleaseFile], places: dict[str, str], tabl
             problems.append(f"{file.name}: the repository has no such file")
             continue
         print(f"{file.name}: downloading {file.size / 1e6:,.1f} MB")
-        came = Path(
-            hub.hf_hub_download(
-                table.repository, places[file.name], revision=table.revision, local_dir=str(out / INCOMING)
-            )
-        )
+        place, incoming = places[file.name], out / INCOMING
+        # Left by an earlier run; the hub would take it for whole.
+        left = incoming / place
+        if left.is_file() and file.problem(left, with_hash=True):
+            left.unlink()
+        came = Path(hub.hf_hub_download(table.repository, place, revision=table.revision, local_dir=str(incoming)))
         problem = file.problem(came, with_hash=True)
         if problem is None:
             os.replace(came, out / file.name)
         else:
+            came.unlink(missing_ok=True)
             problems.append(f"{file.name}: {problem}")
     return problems
 
 
-def _explained(error: OSError, table: ReleaseTable) -> Exception:
-    """Say what to do about a refusal; any other error is returned as it is."""
+def _explained(error: Exception, table: ReleaseTable) -> Exception:
+    """Say what to do about a refusal; an OSError stays what it is, and any other becomes a ValueError."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status not in NO_ACCESS and type(error).__name__ not in ("GatedRepoError", "LocalTokenNotFoundError"):
-        return error
+        if isinstance(error, OSError):
+            return error
+        return ValueError(
+            f"{table.repository}: the hub failed with {type(error).__name__}: {error}; run this again to go on"
+        )
     return ValueError(
         f"no access to {table.repository}: accept the licence at https://huggingface.co/{table.repository}, wait until "
         "access is granted, and log in with `hf auth login` or HF_TOKEN (a token from "

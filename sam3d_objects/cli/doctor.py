@@ -52,7 +52,8 @@ def base_files(base: str, with_hash: bool) -> Iterator[Finding]:
 def released_files(folder: Path, with_hash: bool) -> Iterator[Finding]:
     """Hold a folder against the table of the released files.
 
-    A missing encoder stops training alone, and nothing here reads the Gaussian decoders: these are notes.
+    A missing or empty encoder stops training alone, and nothing here reads the Gaussian decoders: these are notes. An
+    encoder that is damaged is a problem, since loading refuses it.
     """
     from sam3d_objects.assets.release_files import release_table
 
@@ -68,10 +69,10 @@ def released_files(folder: Path, with_hash: bool) -> Iterator[Finding]:
         problem = None if file.stage == "spare" else file.problem(path, with_hash)
         if problem is None:
             good += file.stage != "spare"
-        elif file.stage == "encoders":
-            effect = "without it no training targets are made"
-            if path.suffix == ".yaml":
-                effect = "it is read as it is" if path.is_file() else "TRELLIS's config is taken"
+        elif file.stage == "encoders" and _is_absent(path):
+            effect = (
+                "TRELLIS's config is taken" if path.suffix == ".yaml" else "without it no training targets are made"
+            )
             findings.append(Finding("base", f"{path}: {problem}; {effect}", "note"))
         elif file.stage == "gaussians":
             findings.append(Finding("base", f"{path}: {problem}; nothing here reads it", "note"))
@@ -85,7 +86,14 @@ def released_files(folder: Path, with_hash: bool) -> Iterator[Finding]:
         yield Finding("base", f"{old}: the empty placeholder of old downloads; delete it", "note")
 
 
+def _is_absent(path: Path) -> bool:
+    """Whether loading takes an encoder's file as not there: it is missing, or its weights are the empty placeholder."""
+    return not path.is_file() or (path.suffix != ".yaml" and path.stat().st_size == 0)
+
+
 def _remedy(stage: str) -> str:
     if stage == "latent":
         return f"{GET_IT}, or load stages=('structure',) alone"
+    if stage == "encoders":
+        return f"{GET_IT}, or delete it, since only training reads it"
     return GET_IT

@@ -36,8 +36,27 @@ class Models:
     contract: "InferenceContract"
 
 
-def load_models(base: str, checkpoint: Path, options: EvaluateOptions | ReconstructOptions) -> Models:
-    """Load a base model and its adapter, strictly.
+def load_adapted(checkpoint: Path, options: ReconstructOptions) -> "tuple[SAM3DObjects, InferenceContract]":
+    """Load a base model with its adapter, strictly, and how it is used.
+
+    Raises:
+        ValueError: the adapter is damaged, or of another base; the device is not there.
+    """
+    import torch
+
+    from sam3d_objects.adapter import load_adapter, read_adapter
+    from sam3d_objects.model import load_model
+
+    record = read_adapter(checkpoint)
+    dtype = getattr(torch, options.dtype)
+    model = load_model(options.base, torch_device(options.device), dtype, LOADED[options.stages], options.offload)
+    load_adapter(checkpoint, model.structure_flow, base_fingerprint=model.fingerprint)
+    model.eval().requires_grad_(False)
+    return model, use_contract(record.meta.contract, options)
+
+
+def load_models(base: str, checkpoint: Path, options: EvaluateOptions) -> Models:
+    """Load a base model thrice, strictly: without an adapter, with it, and with it merged.
 
     Raises:
         ValueError: the adapter is damaged, or of another base; the device is not there.
@@ -114,12 +133,9 @@ def merge_difference(models: Models, slice: "SliceInput") -> float:
 
 
 def torch_device(device: str) -> str:
-    """Return torch's name of the device that a person asked for.
+    """Return torch's name of the device that a person asked for; whether it is there is asked when a model is loaded."""
+    import torch
 
-    Raises:
-        ValueError: this machine does not have it.
-    """
-    from sam3d_objects.training.precision import resolve_device
-
-    kind, index = resolve_device(device)
-    return f"{kind}:{index}" if kind == "cuda" else kind
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"

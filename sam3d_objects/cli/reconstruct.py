@@ -195,10 +195,10 @@ class _Job:
     def _reconstructor(self) -> "tuple[Reconstructor, InferenceContract]":
         from sam3d_objects.reconstruct import Reconstructor
 
-        from .models import load_models
+        from .models import load_adapted
 
-        models = load_models(self.options.base, self.checkpoint, self.options)
-        return Reconstructor(models.adapted, models.contract, self.options.stages), models.contract
+        model, contract = load_adapted(self.checkpoint, self.options)
+        return Reconstructor(model, contract, self.options.stages), contract
 
     def _export(self, stem: str, mesh: "Mesh", space: str) -> None:
         from sam3d_objects.mesh import export_mesh

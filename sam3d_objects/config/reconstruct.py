@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from .option import check_options, option
 
 MODEL_SYSTEMS = ("base", "adapted", "merged")
+DTYPES = ("float32", "bfloat16", "float16")
 STAGES = ("both", "structure")
 SYSTEMS = (*MODEL_SYSTEMS, "extrusion", "ellipsoid", "mean_shape", "nearest_shape", "pca_shape")
 
@@ -21,6 +22,8 @@ class ReconstructOptions:
     fit: bool | None = option(None, "move and scale the mesh so that its cut agrees with the given mask")
     stages: str = option("both", "both: the latent stage draws the surface; structure: its own surface", choices=STAGES)
     device: str = option("auto", "auto | cpu | cuda | cuda:N")
+    dtype: str = option("float32", "as what the weights are kept: half precision halves the memory", choices=DTYPES)
+    offload: bool = option(False, "keep the weights in host memory; each network is on the device only while it runs")
     seed: int = option(0, "seed of the samples", minimum=0)
 
     def __post_init__(self) -> None:

@@ -22,8 +22,8 @@ class MultiHeadRMSNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(heads, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (B, T, H, D) in float32 and return it in its own dtype."""
-        unit = nn.functional.normalize(x.float(), dim=-1)
+        """Normalise x (..., H, D) in float32 at least and return it in its own dtype."""
+        unit = nn.functional.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
         return (unit * self.gamma * self.scale).to(x.dtype)
 
 

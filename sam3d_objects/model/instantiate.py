@@ -18,6 +18,7 @@ from sam3d_objects.model.latent.encoder import LatentEncoder
 from sam3d_objects.model.latent.flow import LatentFlow
 from sam3d_objects.model.latent.gaussian_decoder import GaussianDecoder
 from sam3d_objects.model.latent.mesh_decoder import MeshDecoder
+from sam3d_objects.model.node_values import check_node_values
 from sam3d_objects.model.structure.flow import StructureFlow
 from sam3d_objects.model.structure.latent import Latent, LearntPositionEmbedder, ShapePositionEmbedder
 from sam3d_objects.model.structure.vae import StructureDecoder, StructureEncoder
@@ -50,32 +51,51 @@ TARGETS: dict[str, Callable[..., Any]] = {
     f"{_DIT}.structured_latent_vae.decoder_gs.SLatGaussianDecoderTdfyWrapper": GaussianDecoder,
     "sam3d_objects.config.utils.make_dict": dict,
 }
+# What constructors raise over values that do not suit them; test_broken_nodes.py walks through such values.
+REFUSALS = (TypeError, ValueError, AttributeError, AssertionError, ArithmeticError, LookupError, RuntimeError)
 
 
-def instantiate(config: Any) -> Any:
+def instantiate(config: Any, where: str = "") -> Any:
     """Build what a released YAML node describes.
 
     Mappings without `_target_` and lists are built element by element; other values are returned as they are.
     `_partial_: true` gives a function with the arguments filled in.
 
+    Args:
+        where: the dotted key of the node, which errors name.
+
     Raises:
-        ValueError: an unknown `_target_` (named, with the nearest known one), or arguments that the class refuses.
+        ValueError: an unknown `_target_` (named, with the nearest known one), or arguments that the class refuses; the
+            node's key and its target are named.
     """
-    if isinstance(config, Mapping):
-        built = {key: instantiate(value) for key, value in config.items() if key not in ("_target_", "_partial_")}
-        target = config.get("_target_")
+    if isinstance(config, list | tuple):
+        return [instantiate(value, _below(where, index)) for index, value in enumerate(config)]
+    if not isinstance(config, Mapping):
+        return config
+    label = f"{where}: " if where else ""
+    target = config.get("_target_")
+    if target is not None and (not isinstance(target, str) or target not in TARGETS):
+        close = get_close_matches(str(target), TARGETS, n=1)
+        hint = f"; the nearest known one is {close[0]}" if close else ""
+        raise ValueError(f"{label}unknown _target_ {target!r}{hint}")
+    built = {
+        key: instantiate(value, _below(where, key))
+        for key, value in config.items()
+        if key not in ("_target_", "_partial_")
+    }
+    try:
+        check_node_values(built)
         if target is None:
             return built
-        if target not in TARGETS:
-            close = get_close_matches(str(target), TARGETS, n=1)
-            hint = f"; the nearest known one is {close[0]}" if close else ""
-            raise ValueError(f"unknown _target_ {target!r}{hint}")
-        if config.get("_partial_"):
-            return partial(TARGETS[target], **built)
-        try:
-            return TARGETS[target](**built)
-        except TypeError as error:
-            raise ValueError(f"{target}: its arguments {sorted(built)} do not fit: {error}") from error
-    if isinstance(config, list | tuple):
-        return [instantiate(value) for value in config]
-    return config
+        return partial(TARGETS[target], **built) if config.get("_partial_") else TARGETS[target](**built)
+    except REFUSALS as error:
+        label += f"{target}: " if target else ""
+        if isinstance(error, ValueError):
+            raise ValueError(f"{label}{error}") from error
+        raise ValueError(
+            f"{label}its arguments {sorted(map(str, built))} do not fit: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _below(where: str, key: object) -> str:
+    return f"{where}.{key}" if where else str(key)

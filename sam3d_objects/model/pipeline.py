@@ -96,7 +96,7 @@ def prepare(
     Without a pointmap its two inputs are zeros, to be dropped.
     """
     size = model.settings.image_size
-    inputs, scene = preprocess.condition_inputs(image, mask.float(), pointmap, size)
+    inputs, scene = preprocess.condition_inputs(image.float(), mask.float(), pointmap, size)
     if pointmap is None:
         inputs |= {name: torch.zeros(3, size, size) for name in POINTMAPS}
     return {name: value[None].to(model.device) for name, value in inputs.items()}, scene
@@ -138,6 +138,9 @@ def structure_voxels(model: SAM3DObjects, tokens: Tensor, generator: torch.Gener
 
 
 def _check_inputs(image: Tensor, mask: Tensor, pointmap: Tensor | None) -> None:
+    for name, given in (("image", image), ("mask", mask), ("pointmap", pointmap)):
+        if given is not None and not isinstance(given, Tensor):
+            raise ValueError(f"the {name} must be a torch tensor, got {type(given).__name__}; use torch.from_numpy")
     if image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"the image must be (3, Y, X), got {tuple(image.shape)}")
     if tuple(mask.shape) != (1, *image.shape[1:]):
@@ -147,3 +150,5 @@ def _check_inputs(image: Tensor, mask: Tensor, pointmap: Tensor | None) -> None:
     low, high = float(image.min()), float(image.max())
     if not (low >= 0 and high <= 1):  # NaN fails as well
         raise ValueError(f"the image's values must be within [0, 1], got {low:g} to {high:g}; divide bytes by 255")
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(f"the mask must hold 0 and 1 alone, got values up to {float(mask.max()):g}; compare with > 0")

@@ -72,7 +72,7 @@ class SAM3DObjects(nn.Module):
         cls,
         folder: str | Path = "tiny",
         device: str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         offload: bool = False,
         stages: Collection[str] = ("structure", "latent"),
     ) -> "SAM3DObjects":

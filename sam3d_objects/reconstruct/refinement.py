@@ -5,7 +5,7 @@ Letters: R side of the latent's grid, N voxels, S side of the embedder's inputs.
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sam3d_objects.mesh import Mesh, ObjectFrame, occupancy_grid, outer_surface
 from sam3d_objects.model import SAM3DObjects
@@ -45,7 +45,11 @@ def refine(model: SAM3DObjects, rough: Mesh, inputs: dict[str, Tensor], seed: in
     latents = stage.sample(condition, grid, generator)
     (surface,) = stage.decode(latents, grid, interior.to(model.device))
     if len(surface.faces) == 0:
-        raise ValueError("the mesh decoder made no surface: its latents are far from what it was trained on")
+        raise ValueError(
+            f"the mesh decoder made no surface of {len(coordinates)} voxels; the structure is thinner than a voxel "
+            f"({frame.size_mm / stage.mesh_decoder.resolution:.2f} mm), or far from what the latent stage was trained "
+            "on. Take the structure's own surface (--stages structure)"
+        )
     vertices = frame.to_patient(surface.vertices.double().cpu().numpy())
     return outer_surface(Mesh(vertices, surface.faces.cpu().numpy()))
 
@@ -56,12 +60,29 @@ def latent_voxels(mesh_object: Mesh, resolution: int, occupancy: str) -> tuple[T
     Args:
         mesh_object: closed, in object coordinates.
         occupancy: `solid` takes the voxels that the level 1/2 of the solid's shares passes, as the tiny model was
-            trained on; `surface` those that the surface touches, as in the release.
+            trained on, and where the solid is too thin to have one those that the surface touches; `surface` takes
+            all that the surface touches, as in the release.
     """
     shares = torch.from_numpy(occupancy_grid(mesh_object, resolution, "solid"))[None, None]
+    touched = torch.from_numpy(occupancy_grid(mesh_object, resolution, "surface"))[None, None]
     if occupancy == "solid":
-        coordinates = crossed_coordinates(shares)
-    else:
-        surface = torch.from_numpy(occupancy_grid(mesh_object, resolution, "surface"))
-        coordinates = occupied_coordinates(surface[None, None])
+        touched = solid_shell(shares, touched)
+    coordinates = occupied_coordinates(touched)
     return coordinates, enclosed(shares > 0.5, coordinates)
+
+
+def solid_shell(shares: Tensor, touched: Tensor) -> Tensor:
+    """The voxels of a solid's surface: those that level 1/2 passes, and touched ones away from any that are solid.
+
+    Args:
+        shares: (1, 1, R, R, R) of each voxel inside; touched: the same shape, 1 where the surface is.
+
+    Returns:
+        (1, 1, R, R, R), 1 or 0.
+    """
+    shell = torch.zeros_like(shares)
+    batch, x, y, z = crossed_coordinates(shares).long().unbind(1)
+    shell[batch, 0, x, y, z] = 1
+    solid = torch.maximum(shell, (shares > 0.5).float())
+    near = nn.functional.max_pool3d(solid, 3, stride=1, padding=1)
+    return torch.maximum(shell, touched * (1 - near))

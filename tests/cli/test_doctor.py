@@ -78,7 +78,21 @@ def test_a_whole_folder(folder: Path) -> None:
         ("slat_generator.ckpt", b"", "problem", "empty (0 bytes), expected 4; run scripts/download_checkpoints.py "),
         ("slat_generator.ckpt", None, "problem", "or load stages=('structure',) alone"),
         ("ss_encoder.ckpt", b"", "note", "empty (0 bytes), expected 4; without it no training targets are made"),
+        ("ss_encoder.ckpt", None, "note", "missing; without it no training targets are made"),
+        (
+            "ss_encoder.ckpt",
+            b"12",
+            "problem",
+            "2 bytes, expected 4; run scripts/download_checkpoints.py again, or delete",
+        ),
         ("ss_encoder.yaml", None, "note", "missing; TRELLIS's config is taken"),
+        (
+            "ss_encoder.yaml",
+            b"",
+            "problem",
+            "empty (0 bytes), expected 4; run scripts/download_checkpoints.py again, or",
+        ),
+        ("ss_encoder.yaml", b"12345", "problem", "or delete it, since only training reads it"),
         ("slat_decoder_gs.ckpt", None, "note", "missing; nothing here reads it"),
         ("ss_encoder.safetensors", b"", "note", "the empty placeholder of old downloads"),
     ],
@@ -90,6 +104,14 @@ def test_one_broken_file(folder: Path, name: str, content: bytes | None, kind: s
     first, second = base_files(str(folder), with_hash=False)
     assert first.kind == "good" and second.kind == kind
     assert second.text.startswith(f"{folder / name}: ") and said in second.text
+
+
+def test_the_hash_of_an_encoder(folder: Path) -> None:
+    files = release_files.release_table().files
+    files["ss_encoder.ckpt"] = ReleaseFile("ss_encoder.ckpt", 4, "0" * 64, "encoders")
+    assert kinds(list(base_files(str(folder), with_hash=False))) == ["good"]
+    found = [finding.text for finding in base_files(str(folder), with_hash=True) if "ss_encoder" in finding.text]
+    assert len(found) == 1 and "SHA-256" in found[0] and "or delete it" in found[0]
 
 
 def test_a_folder_that_is_not_there_or_one_too_high(folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from sam3d_objects.cli.evaluate import check_fits
 from sam3d_objects.cli.models import load_models, merge_difference, with_flow
 from sam3d_objects.cli.reconstruct import read_volume
 from sam3d_objects.cli.validation import voxel_dice
-from sam3d_objects.config import ReconstructOptions
+from sam3d_objects.config import EvaluateOptions
 from sam3d_objects.dataset import Manifest
 from sam3d_objects.evaluation import Truth
 from sam3d_objects.mesh import Mesh, surface_from_mask
@@ -56,16 +56,16 @@ def test_data_prepared_for_another_use_are_refused(changes: dict[str, object], m
 
 
 def test_options_win_over_the_contract(random_base: Path, adapter: Path) -> None:
-    plain = load_models(str(random_base), adapter, ReconstructOptions())
+    plain = load_models(str(random_base), adapter, EvaluateOptions())
     assert (plain.contract.samples, plain.contract.threshold, plain.contract.fit) == (2, 0.2, True)
-    changed = load_models(str(random_base), adapter, ReconstructOptions(samples=5, fit=False))
+    changed = load_models(str(random_base), adapter, EvaluateOptions(samples=5, fit=False))
     assert (changed.contract.samples, changed.contract.threshold, changed.contract.fit) == (5, 0.2, False)
 
 
 def test_the_merged_model_is_the_adapted_one_and_the_base_is_another(
     random_base: Path, adapter: Path, scan: tuple[Path, Path]
 ) -> None:
-    models = load_models(str(random_base), adapter, ReconstructOptions())
+    models = load_models(str(random_base), adapter, EvaluateOptions())
     slice = slice_input(*read_volume(*scan, None, "1+2"), "axial", 8)
     assert merge_difference(models, slice) <= 1e-5
     assert not any("lora" in name for name in models.merged.structure_flow.state_dict())
@@ -74,7 +74,7 @@ def test_the_merged_model_is_the_adapted_one_and_the_base_is_another(
 
 
 def test_models_share_what_is_frozen(random_base: Path, adapter: Path) -> None:
-    models = load_models(str(random_base), adapter, ReconstructOptions())
+    models = load_models(str(random_base), adapter, EvaluateOptions())
     again = with_flow(models.base, models.base.structure_flow)
     assert again.structure_decoder is models.base.structure_decoder
     assert models.merged.condition_embedder is models.base.condition_embedder

@@ -51,6 +51,17 @@ def test_the_same_seed_gives_the_same_mesh(
     assert first != other
 
 
+def test_half_precision_and_offload_give_nearly_the_same(
+    random_base: Path, adapter: Path, scan: tuple[Path, Path], tmp_path: Path
+) -> None:
+    image, labels = scan
+    words = ("--image", image, "--label", labels, "--classes", "1", "--plane", "axial", "--slice_index", 8)
+    assert call(random_base, adapter, tmp_path / "whole", *words) == 0
+    assert call(random_base, adapter, tmp_path / "half", *words, "--dtype", "bfloat16", "--offload") == 0
+    whole, half = (import_mesh(tmp_path / name / "scan.ply") for name in ("whole", "half"))
+    np.testing.assert_allclose(half.bounds, whole.bounds, atol=0.1 * float((whole.bounds[1] - whole.bounds[0]).max()))
+
+
 def write_slices(folder: Path, scan: tuple[Path, Path]) -> None:
     """One axial slice in each of the three forms, and one that is broken."""
     folder.mkdir()

@@ -39,6 +39,32 @@ def test_an_unknown_target_names_the_nearest() -> None:
         instantiate({"_target_": DECODER + "s"})
     with pytest.raises(ValueError, match=r"unknown _target_ 'os.system'"):
         instantiate({"_target_": "os.system", "command": "true"})
+    for target in (["a"], {"a": 1}, 3):
+        with pytest.raises(ValueError, match="unknown _target_ "):
+            instantiate({"_target_": target})
+
+
+def test_an_error_names_the_key_of_the_node() -> None:
+    with pytest.raises(ValueError, match=r"^module\.list\.1: unknown _target_ 'x'"):
+        instantiate({"list": [1, {"_target_": "x"}]}, "module")
+    with pytest.raises(ValueError, match=r"^flow: \S+SparseStructureDecoder: channels\[1\] must be a whole number"):
+        instantiate({"flow": {"_target_": DECODER, **SMALL, "channels": [4, "4"]}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"channels": []}, r"its arguments \['channels', .*\] do not fit: IndexError: list index out of range"),
+        ({"channels": 4}, "channels must be a list of whole numbers, got 4"),
+        ({"latent_channels": True}, "latent_channels must be a whole number from 1 on, got True"),
+        ({"num_res_blocks": 1.0}, r"num_res_blocks must be a whole number from 1 on, got 1\.0"),
+        ({"reshape_input_to_cube": "no"}, "reshape_input_to_cube must be true or false, got 'no'"),
+        ({"mlp_ratio": float("nan")}, "mlp_ratio must be a finite number above 0, got nan"),
+    ],
+)
+def test_values_of_another_type(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=rf"SparseStructureDecoder: {said}"):
+        instantiate({"_target_": DECODER, **SMALL, **changes})
 
 
 def test_arguments_that_a_class_refuses() -> None:

@@ -24,11 +24,16 @@ def release(contents: dict[str, bytes]) -> ReleaseTable:
     return ReleaseTable("somebody/model", "abc123", files, {})
 
 
+class XetDownloadError(Exception):
+    """Named as the hub names it; it has no base in common with the hub's others."""
+
+
 class FakeHub:
     """A hub that keeps the files in a folder of the repository, as the real one does."""
 
-    def __init__(self, contents: dict[str, bytes], refusal: OSError | None = None) -> None:
+    def __init__(self, contents: dict[str, bytes], refusal: Exception | None = None) -> None:
         self.contents, self.refusal = contents, refusal
+        self.errors = SimpleNamespace(XetDownloadError=XetDownloadError)
         self.asked: list[str] = []
 
     def list_repo_files(self, repo_id: str, *, revision: str) -> list[str]:
@@ -79,6 +84,30 @@ def test_a_wrong_file_never_gets_its_name(tmp_path: Path, came: bytes, said: str
     with pytest.raises(ValueError, match=rf"1 of 2 files are not those of revision abc123.*ss_generator\.ckpt: {said}"):
         download(tmp_path, release(CONTENTS), fake)
     assert listing(tmp_path) == {"pipeline.yaml", INCOMING}, "what came whole is kept"
+    assert not list((tmp_path / INCOMING).rglob("*.ckpt")), "what came wrong is not"
+    download(tmp_path, release(CONTENTS), FakeHub(CONTENTS))
+    assert listing(tmp_path) == set(CONTENTS) - {"spare.pt"}
+
+
+class HubThatKeeps(FakeHub):
+    """Takes a file that is there for whole, as the real one does."""
+
+    def hf_hub_download(self, repo_id: str, filename: str, *, revision: str, local_dir: str) -> str:
+        path = Path(local_dir) / filename
+        if path.is_file():
+            return str(path)
+        return super().hf_hub_download(repo_id, filename, revision=revision, local_dir=local_dir)
+
+
+def test_a_bad_file_that_an_earlier_run_left_is_fetched_again(tmp_path: Path) -> None:
+    left = tmp_path / INCOMING / "checkpoints"
+    left.mkdir(parents=True)
+    (left / "ss_generator.ckpt").write_bytes(b"foreign")
+    (left / "pipeline.yaml").write_bytes(CONTENTS["pipeline.yaml"])
+    fake = HubThatKeeps(CONTENTS)
+    download(tmp_path, release(CONTENTS), fake)
+    assert fake.asked == ["checkpoints/ss_generator.ckpt"], "the other one was right"
+    assert (tmp_path / "ss_generator.ckpt").read_bytes() == b"weights"
 
 
 def test_a_file_that_the_repository_lacks(tmp_path: Path) -> None:
@@ -103,6 +132,27 @@ def test_gated_access_is_explained(tmp_path: Path, kind: str) -> None:
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left on device"):
         download(tmp_path, release(CONTENTS), FakeHub(CONTENTS, OSError(28, "No space left on device")))
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, XetDownloadError])
+def test_what_the_hub_s_package_raises_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: type[Exception]
+) -> None:
+    fake = FakeHub(CONTENTS, kind("Data processing error:\n  CAS service"))
+    monkeypatch.setattr(download_checkpoints, "release_table", lambda: release(CONTENTS))
+    monkeypatch.setattr(download_checkpoints, "hub", lambda: fake)
+    monkeypatch.setattr(sys, "argv", ["download_checkpoints.py", "--out", str(tmp_path)])
+    assert main() == 1
+    said = capsys.readouterr().err
+    assert (
+        f"error: somebody/model: the hub failed with {kind.__name__}: Data processing error: CAS service; run" in said
+    )
+    assert said.count("\n") == 1
+
+
+def test_our_own_mistakes_are_not_hidden(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        download(tmp_path, release(CONTENTS), FakeHub(CONTENTS, KeyError("x")))
 
 
 def test_without_the_hub_s_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ class LatentEncoder(SparseTransformer):
     """Encode features of the surface voxels.
 
     TRELLIS's recipe, which the release follows, feeds it DINOv2 features that are gathered from rendered views and
-    averaged over them (1024 channels). `resolution` and `use_fp16` belong to released configs and change nothing here.
+    averaged over them (1024 channels). `use_fp16` belongs to released configs and changes nothing here.
     """
 
     def __init__(
@@ -28,8 +28,10 @@ class LatentEncoder(SparseTransformer):
         window_size: int = 8,
         use_fp16: bool = False,
     ) -> None:
-        super().__init__(in_channels, model_channels, num_blocks, num_heads, mlp_ratio, attn_mode, window_size)
-        self.in_channels, self.resolution = in_channels, resolution
+        super().__init__(
+            resolution, in_channels, model_channels, num_blocks, num_heads, mlp_ratio, attn_mode, window_size
+        )
+        self.in_channels = in_channels
         self.out_layer = nn.Linear(model_channels, 2 * latent_channels)
 
     def forward(self, x: SparseTensor) -> tuple[Tensor, Tensor]:

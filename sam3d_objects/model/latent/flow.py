@@ -93,11 +93,12 @@ class LatentFlow(nn.Module):
     """Velocity of the latents (N, 8).
 
     Args:
+        resolution: side of the grid that the voxels are in.
         io_block_channels: width of the outer residual blocks for each halving of the grid; the release halves once.
         num_io_res_blocks: residual blocks on the way in and on the way out, for each halving.
         patch_size: 2 to the number of halvings.
 
-    The remaining arguments (`resolution`, `use_fp16`, `condition_embedder`, ...) are part of released configs and are
+    The remaining arguments (`use_fp16`, `condition_embedder`, ...) are part of released configs and are
     checked or ignored.
     """
 
@@ -128,7 +129,8 @@ class LatentFlow(nn.Module):
         ):
             if given != needed:
                 raise ValueError(f"LatentFlow knows {name}={needed!r} here, not {given!r}")
-        self.in_channels, self.model_channels, self.per_level = in_channels, model_channels, num_io_res_blocks
+        self.resolution, self.in_channels, self.model_channels = resolution, in_channels, model_channels
+        self.per_level = num_io_res_blocks
         widths = [*io_block_channels, model_channels]
         self.t_embedder = TimestepEmbedder(model_channels)
         self.input_layer = nn.Linear(in_channels, widths[0])
@@ -158,6 +160,7 @@ class LatentFlow(nn.Module):
             t: (B,) or (1,), times 1000.
             condition: tokens (B, S, Cc).
         """
+        x.grid.check_within(self.resolution)
         time = self.t_embedder(t)
         h = x.replace(self.input_layer(x.features))
         skips: list[Tensor] = []

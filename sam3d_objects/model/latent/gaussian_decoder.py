@@ -17,7 +17,7 @@ CHANNELS_PER_GAUSSIAN = 14
 class GaussianDecoder(SparseTransformer):
     """Latents -> the raw numbers of each voxel's Gaussians (Kerbl et al. 2023, arXiv 2308.04079); drawing is not ours.
 
-    `resolution` and `use_fp16` belong to released configs and change nothing here.
+    `use_fp16` belongs to released configs and changes nothing here.
     """
 
     offset_perturbation: Tensor
@@ -35,7 +35,9 @@ class GaussianDecoder(SparseTransformer):
         representation_config: Mapping[str, Any] | None = None,
         use_fp16: bool = False,
     ) -> None:
-        super().__init__(latent_channels, model_channels, num_blocks, num_heads, mlp_ratio, attn_mode, window_size)
+        super().__init__(
+            resolution, latent_channels, model_channels, num_blocks, num_heads, mlp_ratio, attn_mode, window_size
+        )
         count = int((representation_config or {})["num_gaussians"])
         self.out_layer = nn.Linear(model_channels, count * CHANNELS_PER_GAUSSIAN)
         self.register_buffer("offset_perturbation", torch.zeros(count, 3))

@@ -99,8 +99,9 @@ class MeshDecoder(SparseTransformer):
         use_fp16: bool = False,
         device: str | None = None,
     ) -> None:
-        super().__init__(latent_channels, model_channels, num_blocks, num_heads, mlp_ratio, attn_mode, window_size)
-        self.resolution = resolution
+        super().__init__(
+            resolution, latent_channels, model_channels, num_blocks, num_heads, mlp_ratio, attn_mode, window_size
+        )
         widths = (model_channels, model_channels // 4, model_channels // 8)
         self.upsample = nn.ModuleList(
             SubdivideBlock(widths[i], widths[i + 1], norm_groups) for i in range(SUBDIVISIONS)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sam3d_objects.model.checks import check_number, check_numbers, check_whole
+
 VoxelFeatures = Literal["views", "signed_distance"]
 
 # Of the release's pipeline.yaml.
@@ -19,6 +21,9 @@ class LatentSettings:
         voxel_features: what the latent encoder takes: 'views' (DINOv2 features gathered from rendered views, the
             release) or 'signed_distance' (27 clamped distances at each voxel's corners, edges, faces and centre).
         steps, rescale, guidance: how to sample.
+
+    Raises:
+        ValueError: a value is of another type, not finite or out of its range; the attribute is named.
     """
 
     mean: tuple[float, ...] = RELEASED_MEAN
@@ -29,11 +34,10 @@ class LatentSettings:
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std):
-            raise ValueError(
-                f"latent mean and std must be as long as each other, got {len(self.mean)} and {len(self.std)}"
-            )
-        if not all(value > 0 for value in self.std):
-            raise ValueError(f"latent std must be above 0, got {self.std}")
+        check_numbers("mean", self.mean, len(self.mean))
+        check_numbers("std", self.std, len(self.mean), above=0)
         if self.voxel_features not in ("views", "signed_distance"):
             raise ValueError(f"voxel_features must be 'views' or 'signed_distance', got {self.voxel_features!r}")
+        check_whole("steps", self.steps)
+        check_number("rescale", self.rescale, above=0)
+        check_number("guidance", self.guidance)

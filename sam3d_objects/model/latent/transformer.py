@@ -62,12 +62,14 @@ class SparseTransformer(nn.Module, ABC):
     """Linear in, absolute position embedding, blocks; what comes out is the subclass's.
 
     Args:
+        resolution: side of the grid that the voxels are in.
         in_channels, model_channels: of the input and of the blocks.
         attn_mode: 'swin' (windows of `window_size`, shifted by half of it in odd blocks) or 'full'.
     """
 
     def __init__(
         self,
+        resolution: int,
         in_channels: int,
         model_channels: int,
         num_blocks: int,
@@ -79,7 +81,7 @@ class SparseTransformer(nn.Module, ABC):
         super().__init__()
         if attn_mode not in ("swin", "full"):
             raise ValueError(f"attn_mode must be 'swin' or 'full', got {attn_mode!r}")
-        self.model_channels = model_channels
+        self.resolution, self.model_channels = resolution, model_channels
         self.input_layer = nn.Linear(in_channels, model_channels)
         window = window_size if attn_mode == "swin" else None
         self.blocks = nn.ModuleList(
@@ -98,6 +100,7 @@ class SparseTransformer(nn.Module, ABC):
 
     def transform(self, x: SparseTensor) -> SparseTensor:
         """Map voxels with in_channels to voxels with model_channels; no norm follows the last block."""
+        x.grid.check_within(self.resolution)
         h = self.input_layer(x.features.to(self.dtype))
         h = h + absolute_position_embedding(x.grid.coordinates[:, 1:], self.model_channels).to(h.dtype)
         for block in self.blocks:

@@ -6,11 +6,10 @@ from sam3d_objects.model.loading.configs import (
     ENCODER_CONFIG,
     LATENT_ENCODER_CONFIG,
     build_module,
-    read_latent_settings,
-    read_settings,
     read_yaml,
 )
 from sam3d_objects.model.loading.modules import AbsentModule, fingerprint, load_module
+from sam3d_objects.model.loading.settings import read_latent_settings, read_settings
 from sam3d_objects.model.loading.tensors import read_tensors, select_prefix
 
 __all__ = [

@@ -5,21 +5,22 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from sam3d_objects.model.condition.fuser import EmbedderFuser
-from sam3d_objects.model.generator import FlowGenerator
-from sam3d_objects.model.loading.configs import build_module, read_yaml
+from sam3d_objects.model.generator import FlowGenerator, GuidedNetwork
+from sam3d_objects.model.loading.configs import build_module, expect_module, read_yaml
 from sam3d_objects.model.loading.modules import AbsentModule, load_module, state_fingerprint
+from sam3d_objects.model.loading.settings import PIPELINE
 from sam3d_objects.model.loading.tensors import read_tensors, select_prefix
 
 TINY_FOLDER = Path(__file__).parents[2] / "assets" / "tiny"
-PIPELINE = "pipeline.yaml"
 GENERATOR_PREFIX = "_base_models.generator."
 EMBEDDER_PREFIX = "_base_models.condition_embedder."
+_SUFFIXES = {"config": "yaml", "ckpt": "ckpt"}
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
@@ -44,9 +45,9 @@ class BaseFolder:
         self.device, self.dtype = device, dtype
         self._digests: dict[str, list[str]] = {}
 
-    def names(self, key: str) -> bool:
-        """Whether pipeline.yaml has a key."""
-        return key in self.pipeline
+    def has_latent_stage(self) -> bool:
+        """Whether pipeline.yaml names any file of the latent stage."""
+        return any(str(key).startswith("slat_") and str(key).endswith("_path") for key in self.pipeline)
 
     def path(self, key: str) -> Path:
         """The file that pipeline.yaml names under a key.
@@ -56,7 +57,8 @@ class BaseFolder:
         """
         if not isinstance(self.pipeline.get(key), str):
             raise ValueError(
-                f"{self.folder / PIPELINE}: it must name a file under {key!r}, got {self.pipeline.get(key)!r}"
+                f"{self.folder / PIPELINE}: it must name a file under {key!r}, got {self.pipeline.get(key)!r}; "
+                "correct it there"
             )
         return self.folder / self.pipeline[key]
 
@@ -75,13 +77,12 @@ class BaseFolder:
         config, path = self.path(f"{part}_config_path"), self.path(f"{part}_ckpt_path")
         node = read_yaml(config)
         generator = build_module(node, FlowGenerator, config, "module", "generator", "backbone")
-        network = generator.reverse_fn.backbone
-        if not isinstance(network, kind):
-            raise ValueError(f"{config}: expected a {kind.__name__} as the flow, got {type(network).__name__}")
+        guided = expect_module(generator.reverse_fn, GuidedNetwork, config, "module.generator.backbone.reverse_fn")
+        network = expect_module(guided.backbone, kind, config, "module.generator.backbone.reverse_fn.backbone")
         embedder = build_module(node, EmbedderFuser, config, "module", "condition_embedder", "backbone")
         state = read_tensors(path)
-        self._fill(part, generator, select_prefix(state, GENERATOR_PREFIX, str(path)), path)
-        self._fill(part, embedder, select_prefix(state, EMBEDDER_PREFIX, str(path)), path)
+        self._fill(part, generator, select_prefix(state, GENERATOR_PREFIX, str(path)), path, GENERATOR_PREFIX)
+        self._fill(part, embedder, select_prefix(state, EMBEDDER_PREFIX, str(path)), path, EMBEDDER_PREFIX)
         return network, embedder
 
     def decoder(self, part: str, kind: type[_Module]) -> _Module:
@@ -100,10 +101,10 @@ class BaseFolder:
         Args:
             assumed: its config where the folder has none.
         """
-        config = self._optional(f"{part}_config_path", f"{part}.yaml")
-        node = read_yaml(config) if config.is_file() or self.names(f"{part}_config_path") else assumed
+        config = self.encoder_file(part, "config")
+        node = read_yaml(config) if config.is_file() or f"{part}_config_path" in self.pipeline else assumed
         module = build_module(node, kind, config)
-        path = self._optional(f"{part}_ckpt_path", f"{part}.ckpt")
+        path = self.encoder_file(part, "ckpt")
         size = path.stat().st_size if path.is_file() else None
         if not size:
             found = "there is no such weight file" if size is None else "the file is empty (0 bytes)"
@@ -114,10 +115,11 @@ class BaseFolder:
         self._fill(part, module, read_tensors(path), path)
         return module
 
-    def _optional(self, key: str, name: str) -> Path:
-        """A file that pipeline.yaml may name, or else its released name."""
-        return self.path(key) if self.names(key) else self.folder / name
+    def encoder_file(self, part: str, what: Literal["config", "ckpt"]) -> Path:
+        """An encoder's file, which pipeline.yaml may name; else it has its released name."""
+        key = f"{part}_{what}_path"
+        return self.path(key) if key in self.pipeline else self.folder / f"{part}.{_SUFFIXES[what]}"
 
-    def _fill(self, part: str, module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-        load_module(module, state, str(path), self.dtype).to(self.device).eval().requires_grad_(False)
+    def _fill(self, part: str, module: nn.Module, state: dict[str, Tensor], path: Path, prefix: str = "") -> None:
+        load_module(module, state, str(path), self.dtype, prefix).to(self.device).eval().requires_grad_(False)
         self._digests.setdefault(part, []).append(state_fingerprint(state))

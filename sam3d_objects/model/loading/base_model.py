@@ -11,24 +11,20 @@ from sam3d_objects.model.latent.flow import LatentFlow
 from sam3d_objects.model.latent.mesh_decoder import MeshDecoder
 from sam3d_objects.model.latent.stage import LatentStage
 from sam3d_objects.model.loading.base_folder import BaseFolder
-from sam3d_objects.model.loading.configs import (
-    ENCODER_CONFIG,
-    LATENT_ENCODER_CONFIG,
-    read_latent_settings,
-    read_settings,
-)
+from sam3d_objects.model.loading.configs import ENCODER_CONFIG, LATENT_ENCODER_CONFIG
+from sam3d_objects.model.loading.placement import parse_device, parse_dtype
+from sam3d_objects.model.loading.settings import read_latent_settings, read_settings
 from sam3d_objects.model.sam3d import SAM3DObjects
 from sam3d_objects.model.structure.flow import StructureFlow
 from sam3d_objects.model.structure.vae import StructureDecoder, StructureEncoder
 
 STAGES = ("structure", "latent")
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def load_model(
     base: str | Path = "tiny",
     device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     stages: Collection[str] = STAGES,
     offload: bool = False,
 ) -> SAM3DObjects:
@@ -37,25 +33,24 @@ def load_model(
     Args:
         base: 'tiny', or a folder with the release's files.
         device: where the model runs.
-        dtype: as what the weights are kept: float32, bfloat16 or float16.
+        dtype: as what the weights are kept: float32, bfloat16 or float16, torch's or its name.
         stages: 'structure', or both. A folder whose pipeline.yaml names no latent stage has none.
         offload: the weights rest on the CPU, and each module is on `device` only while it runs.
 
     Raises:
-        ValueError: a file is missing, damaged, or does not fit; it is named.
+        ValueError: a file is missing, damaged, or does not fit; it is named. Or this machine has no such device.
     """
     if "structure" not in stages or not set(stages) <= set(STAGES):
         raise ValueError(f"stages must be ('structure',) or {STAGES}, got {tuple(stages)}")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
-    folder = BaseFolder(base, "cpu" if offload else device, dtype)
+    runs_on = parse_device(device)
+    folder = BaseFolder(base, "cpu" if offload else device, parse_dtype(dtype))
     model = _structure_half(folder)
-    if "latent" in stages and folder.names("slat_generator_config_path"):
+    if "latent" in stages and folder.has_latent_stage():
         try:
-            model.latent = _latent_stage(folder)
+            model.latent = _latent_stage(folder, model.settings.resolution)
         except ValueError as error:
             raise ValueError(f"{error}. (The structure half loads alone with stages=('structure',))") from error
-    model.offload_device = torch.device(device) if offload else None
+    model.offload_device = runs_on if offload else None
     return model.eval()
 
 
@@ -77,12 +72,23 @@ def _structure_half(folder: BaseFolder) -> SAM3DObjects:
     )
 
 
-def _latent_stage(folder: BaseFolder) -> LatentStage:
+def _latent_stage(folder: BaseFolder, resolution: int) -> LatentStage:
     flow, embedder = folder.flow("slat_generator", LatentFlow)
     settings = read_latent_settings(folder.pipeline, folder.folder, flow.in_channels)
     decoder = folder.decoder("slat_decoder_mesh", MeshDecoder)
+    _check_resolution(folder.path("slat_decoder_mesh_config_path"), decoder.resolution, resolution)
     fingerprint = folder.fingerprint("slat_generator", "slat_decoder_mesh")
     encoder = folder.encoder("slat_encoder", LatentEncoder, LATENT_ENCODER_CONFIG)
+    if isinstance(encoder, LatentEncoder):
+        _check_resolution(folder.encoder_file("slat_encoder", "config"), encoder.resolution, resolution)
     stage = LatentStage(embedder, flow, decoder, cast(LatentEncoder, encoder), settings, fingerprint)
     # The weights are placed; this moves the settings' mean and deviation.
     return stage.to(folder.device)
+
+
+def _check_resolution(config: Path, found: int, expected: int) -> None:
+    if found != expected:
+        raise ValueError(
+            f"{config}: resolution: expected {expected}, that of the structure stage in pipeline.yaml, got {found}; "
+            "correct the one that is wrong"
+        )

@@ -1,7 +1,5 @@
-"""Config files: read YAML, build the modules that it describes, read the settings of a pipeline."""
+"""Config files: read YAML, and build the modules that it describes."""
 
-import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,12 +7,10 @@ import torch
 import yaml
 from torch import nn
 
-from sam3d_objects.files import nearest
 from sam3d_objects.model.instantiate import instantiate
-from sam3d_objects.model.latent.settings import LatentSettings
-from sam3d_objects.model.structure.settings import StructureSettings
 
 _Module = TypeVar("_Module", bound=nn.Module)
+REMEDY = "correct it there, or download the file again"
 _DIT = "sam3d_objects.model.backbone.tdfy_dit.models"
 # The release's pipeline.yaml names no encoder, and downloads before June 2026 have no config for one: TRELLIS's are
 # taken (Xiang et al. 2024, arXiv 2412.01506), whose weights they are.
@@ -39,13 +35,6 @@ LATENT_ENCODER_CONFIG = {
     "window_size": 8,
     "use_fp16": True,
 }
-# Key of pipeline.yaml -> field of LatentSettings. The step count of the release's configs is not the effective one.
-_LATENT_KEYS = {
-    "slat_mean": "mean",
-    "slat_std": "std",
-    "slat_rescale_t": "rescale",
-    "slat_cfg_strength": "guidance",
-}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -58,10 +47,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: there is no such config; the folder must hold the release's YAML files")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: this is no YAML: {error}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        # ValueError: bytes that are no text, or a date that there is not.
+        told = " ".join(str(error).split())
+        raise ValueError(f"{path}: this is no YAML: {told}; download it again") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a YAML mapping, got {type(content).__name__}")
+        raise ValueError(f"{path}: expected a YAML mapping, got {type(content).__name__}; download it again")
     return content
 
 
@@ -69,69 +60,32 @@ def build_module(node: Any, kind: type[_Module], where: Path, *keys: str) -> _Mo
     """Build on the meta device the module that a config's node describes under `keys`.
 
     Raises:
-        ValueError: a key is not there, or the node is not the config of a `kind`; `where` is named.
+        ValueError: a key is not there, or the node is not the config of a `kind`; `where` and the key are named.
     """
+    dotted = ".".join(keys)
     for key in keys:
         if not isinstance(node, dict) or key not in node:
-            raise ValueError(f"{where}: expected the key {'.'.join(keys)!r}, and {key!r} is not there")
+            raise ValueError(f"{where}: expected the key {dotted!r}, and {key!r} is not there; {REMEDY}")
         node = node[key]
     try:
         with torch.device("meta"):
-            module = instantiate(node)
+            module = instantiate(node, dotted)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    if not isinstance(module, kind):
-        raise ValueError(f"{where}: expected the config of a {kind.__name__}, got {type(module).__name__}")
-    return module
+        raise ValueError(f"{where}: {error}; {REMEDY}") from error
+    except RecursionError as error:
+        raise ValueError(f"{where}: {dotted}: a node of it holds itself; {REMEDY}") from error
+    return expect_module(module, kind, where, dotted)
 
 
-def read_settings(pipeline: Mapping[str, Any], folder: Path) -> StructureSettings:
-    """Read our own constants from a pipeline's `structure_settings`; the release has none and takes the defaults."""
-    given = _section(pipeline, folder, "structure_settings", StructureSettings)
-    for name in ("pose_mean", "pose_std"):
-        given[name] = {key: tuple(values) for key, values in given.get(name, {}).items()}
-    try:
-        return StructureSettings(**given)
-    except ValueError as error:
-        raise ValueError(f"{folder / 'pipeline.yaml'}: structure_settings: {error}") from error
-
-
-def read_latent_settings(pipeline: Mapping[str, Any], folder: Path, channels: int) -> LatentSettings:
-    """Read the latent stage's constants: the release's `slat_*` keys, and our own under `latent_settings`.
-
-    Args:
-        channels: of the latents; `slat_mean` and `slat_std` must have as many numbers.
+def expect_module(module: object, kind: type[_Module], where: Path, key: str) -> _Module:
+    """Return `module`, which a config describes under a dotted key, as the `kind` that it must be.
 
     Raises:
-        ValueError: a value is missing or wrong; the file and the key are named.
+        ValueError: it is something else; `where` and the key are named.
     """
-    path = folder / "pipeline.yaml"
-    given = _section(pipeline, folder, "latent_settings", LatentSettings)
-    for key in ("slat_mean", "slat_std"):
-        numbers = pipeline.get(key)
-        if not (isinstance(numbers, list) and len(numbers) == channels and all(map(_is_number, numbers))):
-            raise ValueError(
-                f"{path}: {key}: expected {channels} numbers, one for each latent channel, got {numbers!r}"
-            )
-    given |= {name: pipeline[key] for key, name in _LATENT_KEYS.items() if key in pipeline}
-    for name in ("rescale", "guidance", "steps"):
-        if not _is_number(given.get(name, 1)):
-            raise ValueError(f"{path}: {name} of the latent stage: expected a number, got {given[name]!r}")
-    given["mean"], given["std"] = tuple(given["mean"]), tuple(given["std"])
-    try:
-        return LatentSettings(**given)
-    except ValueError as error:
-        raise ValueError(f"{path}: latent_settings: {error}") from error
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _section(pipeline: Mapping[str, Any], folder: Path, name: str, settings: type) -> dict[str, Any]:
-    given = dict(pipeline.get(name) or {})
-    known = [field.name for field in dataclasses.fields(settings)]
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise ValueError(f"{folder / 'pipeline.yaml'}: unknown {name} {unknown}.{nearest(unknown[0], known)}")
-    return given
+    if not isinstance(module, kind):
+        at = f"{key}: " if key else ""
+        raise ValueError(
+            f"{where}: {at}expected the config of a {kind.__name__}, got {type(module).__name__}; {REMEDY}"
+        )
+    return module

@@ -29,6 +29,8 @@ DAMAGE = (
     AttributeError,
     AssertionError,
 )
+# So many of a file's first bytes are shown.
+BEGINS = 16
 # How files begin that a download leaves in place of weights.
 FOREIGN = {
     b"version https://git-lfs": "is a Git LFS pointer; fetch it with `git lfs pull`",
@@ -53,14 +55,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     for mark, what in FOREIGN.items():
         if begins.startswith(mark):
             raise ValueError(f"{path}: expected weights, but the file {what}")
-    content = _content(path)
+    content = _content(path, begins)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path}: expected a mapping of names to tensors")
+    if not isinstance(state, Mapping):
+        raise ValueError(
+            f"{path}: expected a mapping of names to tensors, found {type(state).__name__}; download it again"
+        )
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(
+                f"{path}: {name!r}: expected a name and a tensor, found {type(name).__name__} and "
+                f"{type(value).__name__}; download it again"
+            )
     return dict(state)
 
 
-def _content(path: Path) -> Any:
+def _content(path: Path, begins: bytes) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -71,10 +81,22 @@ def _content(path: Path) -> Any:
     except UnpicklingError as error:
         # Torch's own text proposes to load the file with its code; that is not passed on.
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        held = f"holds more than tensors ({code.group(1)})" if code else "is damaged or holds more than tensors"
-        raise ValueError(f"{path}: refused, for it {held}; download it again from a source that you trust") from error
+        if code:
+            held = f"it holds more than tensors ({code.group(1)})"
+        else:
+            held = f"it begins with {begins[:BEGINS]!r}, and is damaged or holds more than tensors"
+        raise ValueError(f"{path}: refused, for {held}; download it again from a source that you trust") from error
     except DAMAGE as error:
-        raise ValueError(f"{path}: damaged or no weight file ({error}); download it again") from error
+        # Torch's texts go on for pages; the first sentence says it.
+        told = f"{type(error).__name__}: {re.split(r'[.]? *$|[.] ', str(error), maxsplit=1, flags=re.MULTILINE)[0]}"
+        raise ValueError(
+            f"{path}: damaged or no weight file (it begins with {begins[:BEGINS]!r}; {told}); download it again"
+        ) from error
+
+
+def kind_of(value: Tensor) -> str:
+    """Shape and dtype of a tensor, for messages."""
+    return f"{tuple(value.shape)} {value.dtype}"
 
 
 def select_prefix(state: Mapping[str, Tensor], prefix: str, where: str) -> dict[str, Tensor]:
@@ -85,5 +107,6 @@ def select_prefix(state: Mapping[str, Tensor], prefix: str, where: str) -> dict[
     """
     foreign = sorted(key for key in state if not key.startswith("_base_models."))
     if foreign:
-        raise ValueError(f"{where}: unknown tensors outside '_base_models.': {', '.join(foreign[:5])}")
+        told = ", ".join(f"{key} (expected nothing, found {kind_of(state[key])})" for key in foreign[:5])
+        raise ValueError(f"{where}: unknown tensors outside '_base_models.': {told}; download it again")
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}

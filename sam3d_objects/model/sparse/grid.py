@@ -28,9 +28,10 @@ class SparseGrid:
         if batch is None:
             if not len(coordinates):
                 raise ValueError("there is no voxel in the whole batch: a structure with active voxels was expected")
-            batch = int(coordinates[-1, 0]) + 1
+            # Grouped by sample, so the last row has the last sample; the debug mode does not rely on that.
+            batch = int(coordinates[:, 0].max() if debug_mode() else coordinates[-1, 0]) + 1
         if debug_mode():
-            check_coordinates(coordinates, batch)
+            check_coordinates(coordinates, max(batch, 1))
         assert coordinates.ndim == 2 and coordinates.shape[1] == 4 and coordinates.dtype == torch.int32
         self.coordinates = coordinates
         self.batch = batch
@@ -38,6 +39,11 @@ class SparseGrid:
 
     def __len__(self) -> int:
         return len(self.coordinates)
+
+    def check_within(self, resolution: int) -> None:
+        """In debug mode, refuse voxels beyond a network's grid of so many voxels a side (ValueError)."""
+        if debug_mode():
+            check_coordinates(self.coordinates, self.batch, resolution)
 
     @property
     def device(self) -> torch.device:

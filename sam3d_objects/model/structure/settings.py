@@ -3,8 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sam3d_objects.model.checks import check_mapping, check_number, check_numbers, check_whole
+
 Occupancy = Literal["surface", "solid"]
 PlaneCue = Literal["none", "colour"]
+# What pose_mean and pose_std may speak of, and how many numbers each has.
+_POSE_WIDTHS = {"scale": 3, "translation": 3}
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,9 @@ class StructureSettings:
             other way to know along which patient axis the slice was cut; the release was not trained with it.
         pose_mean, pose_std: for `scale` and `translation`, applied on top of the release's own pose encoding.
         steps, rescale, guidance: how to sample.
+
+    Raises:
+        ValueError: a value is of another type, not finite or out of its range; the attribute is named.
     """
 
     resolution: int = 64
@@ -38,16 +45,30 @@ class StructureSettings:
     guidance: float = 7.0
 
     def __post_init__(self) -> None:
+        for name in ("resolution", "latent_side", "latent_channels", "patch", "image_size", "steps"):
+            check_whole(name, getattr(self, name))
+        check_number("rescale", self.rescale, above=0)
+        check_number("guidance", self.guidance)
         if self.resolution % self.latent_side or self.latent_side % self.patch:
             raise ValueError(
                 f"resolution {self.resolution} must be a multiple of latent_side {self.latent_side}, "
                 f"and that of patch {self.patch}"
             )
-        if set(self.pose_mean) != set(self.pose_std):
-            raise ValueError(f"pose_mean has {sorted(self.pose_mean)}, but pose_std has {sorted(self.pose_std)}")
         for name, allowed in (("occupancy", ("surface", "solid")), ("plane_cue", ("none", "colour"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        self._check_pose()
+
+    def _check_pose(self) -> None:
+        check_mapping("pose_mean", self.pose_mean)
+        check_mapping("pose_std", self.pose_std)
+        if set(self.pose_mean) != set(self.pose_std):
+            raise ValueError(f"pose_mean has {sorted(self.pose_mean)}, but pose_std has {sorted(self.pose_std)}")
+        for name, mean in self.pose_mean.items():
+            if name not in _POSE_WIDTHS:
+                raise ValueError(f"pose_mean must speak of {sorted(_POSE_WIDTHS)} alone, got {name!r}")
+            check_numbers(f"pose_mean.{name}", mean, _POSE_WIDTHS[name])
+            check_numbers(f"pose_std.{name}", self.pose_std[name], _POSE_WIDTHS[name], above=0)
 
     @property
     def token_count(self) -> int:

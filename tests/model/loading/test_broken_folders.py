@@ -83,18 +83,18 @@ def test_missing_extra_and_misshapen_tensors(release: Path) -> None:
         state[name + "weight"] = state[name + "weight"].T.contiguous()
 
     edit_state(release / "ss_generator.ckpt", edit)
-    short = name.removeprefix("_base_models.generator.")
     with pytest.raises(ValueError, match=r"ss_generator\.ckpt: does not fit this model") as error:
         load_model(release)
-    assert f"1 tensors missing: {short}bias" in str(error.value)
-    assert "1 tensors not known: reverse_fn.backbone.blocks.7.colour" in str(error.value)
-    assert f"{short}weight (expected (64, 16), found (16, 64) torch.float32)" in str(error.value)
+    said = str(error.value)
+    assert f"1 tensors missing: {name}bias (expected (64,), found nothing); " in said
+    assert f"1 tensors not known: {FLOW}blocks.7.colour (expected nothing, found (1,) torch.float32); " in said
+    assert f"{name}weight (expected (64, 16), found (16, 64) torch.float32); download it and its config again" in said
 
 
 def test_whole_numbers_where_weights_belong(release: Path) -> None:
     edit_state(release / "ss_decoder.ckpt", lambda s: s.update({"input_layer.bias": torch.arange(8)}))
     with pytest.raises(
-        ValueError, match=r"ss_decoder\.ckpt.*input_layer\.bias \(expected \(8,\), found \(8,\) torch.int64"
+        ValueError, match=r"ss_decoder\.ckpt.*input_layer\.bias \(expected \(8,\), found \(8,\) torch\.int64\)"
     ):
         load_model(release)
 
@@ -102,13 +102,34 @@ def test_whole_numbers_where_weights_belong(release: Path) -> None:
 def test_the_embedder_is_strict_too(release: Path) -> None:
     key = "_base_models.condition_embedder.idx_emb"
     edit_state(release / "ss_generator.ckpt", lambda state: state.pop(key))
-    with pytest.raises(ValueError, match=r"ss_generator\.ckpt.*1 tensors missing: idx_emb"):
+    with pytest.raises(
+        ValueError, match=rf"ss_generator\.ckpt.*1 tensors missing: {key} \(expected \(3, 16\), found not"
+    ):
         load_model(release)
 
 
 def test_tensors_outside_the_base_models(release: Path) -> None:
     edit_state(release / "ss_generator.ckpt", lambda state: state.update({"ema.decay": torch.zeros(1)}))
-    with pytest.raises(ValueError, match=r"ss_generator\.ckpt: unknown tensors outside '_base_models\.': ema\.decay"):
+    said = (
+        r"ckpt: unknown tensors outside '_base_models\.': ema\.decay \(expected nothing, found \(1,\) torch\.float32\)"
+    )
+    with pytest.raises(ValueError, match=said):
+        load_model(release)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(release: Path, broken: float) -> None:
+    key = "_base_models.condition_embedder.idx_emb"
+    edit_state(release / "slat_generator.ckpt", lambda state: state[key][-1].fill_(broken))
+    said = (
+        rf"slat_generator\.ckpt: damaged; 1 tensors not finite: {key} \(found \(3, 16\) torch\.float32 with NaN or inf"
+    )
+    with pytest.raises(ValueError, match=said):
+        load_model(release)
+    edit_state(release / "ss_decoder.ckpt", lambda state: [value.fill_(broken) for value in state.values()])
+    with pytest.raises(
+        ValueError, match=r"ss_decoder\.ckpt: damaged; \d\d tensors not finite: blocks\..*, \.\.\.; download"
+    ):
         load_model(release)
 
 
@@ -138,10 +159,46 @@ def test_tensors_outside_the_base_models(release: Path) -> None:
             {"slat_decoder_mesh_ckpt_path": 3},
             r"pipeline\.yaml: it must name a file under 'slat_decoder_mesh_ckpt_path', got 3",
         ),
-        ("pipeline.yaml", {"slat_mean": [0.0] * 7}, r"pipeline\.yaml: slat_mean: expected 8 numbers, .*got \[0\.0"),
-        ("pipeline.yaml", {"slat_std": None}, r"pipeline\.yaml: slat_std: expected 8 numbers, .*got None"),
-        ("pipeline.yaml", {"slat_std": [0.0] * 8}, r"pipeline\.yaml: latent_settings: latent std must be above 0"),
-        ("pipeline.yaml", {"slat_rescale_t": "fast"}, r"pipeline\.yaml: rescale .*expected a number, got 'fast'"),
+        ("pipeline.yaml", {"slat_mean": [0.0] * 7}, r"pipeline\.yaml: slat_mean: expected 8 numbers, got \[0\.0"),
+        ("pipeline.yaml", {"slat_std": None}, r"pipeline\.yaml: slat_std: expected 8 numbers, got None"),
+        ("pipeline.yaml", {"slat_std": [0.0] * 8}, r"pipeline\.yaml: slat_std\[0\] must be a finite number above 0"),
+        (
+            "pipeline.yaml",
+            {"slat_mean": [0.0] * 7 + [float("nan")]},
+            r"pipeline\.yaml: slat_mean\[7\] must be a finite number, got nan; correct it there",
+        ),
+        ("pipeline.yaml", {"slat_std": [float("inf")] * 8}, r"pipeline\.yaml: slat_std\[0\] must be .*, got inf"),
+        ("pipeline.yaml", {"slat_rescale_t": "fast"}, r"pipeline\.yaml: slat_rescale_t must be .* above 0, got 'fast'"),
+        ("pipeline.yaml", {"slat_rescale_t": 0}, r"pipeline\.yaml: slat_rescale_t must be .* above 0, got 0"),
+        ("pipeline.yaml", {"slat_cfg_strength": None}, r"pipeline\.yaml: slat_cfg_strength must be .*, got None"),
+        ("pipeline.yaml", {"latent_settings": [1]}, r"pipeline\.yaml: latent_settings: expected a mapping .*got \[1\]"),
+        (
+            "pipeline.yaml",
+            {"latent_settings": {"steps": 0}},
+            r"pipeline\.yaml: latent_settings: steps must be .*, got 0",
+        ),
+        ("pipeline.yaml", {"structure_settings": "x"}, r"pipeline\.yaml: structure_settings: expected a mapping .*'x'"),
+        (
+            "pipeline.yaml",
+            {"structure_settings": {"steps": 2.5}},
+            r"pipeline\.yaml: structure_settings: steps must be a whole number from 1 on, got 2\.5; correct it there",
+        ),
+        (
+            "pipeline.yaml",
+            {"structure_settings": {"pose_mean": 3}},
+            r"pipeline\.yaml: structure_settings: pose_mean must be a mapping with names as keys, got 3",
+        ),
+        (
+            "pipeline.yaml",
+            {"structure_settings": {"pose_mean": {"scale": 1}, "pose_std": {"scale": 1}}},
+            r"pipeline\.yaml: structure_settings: pose_mean\.scale: expected 3 numbers, got 1",
+        ),
+        (
+            "slat_decoder_mesh.yaml",
+            {"resolution": 32},
+            r"slat_decoder_mesh\.yaml: resolution: expected 64, that of the structure stage in .*, got 32",
+        ),
+        ("slat_encoder.yaml", {"resolution": 128}, r"slat_encoder\.yaml: resolution: expected 64, .*, got 128"),
         (
             "pipeline.yaml",
             {"latent_settings": {"stps": 3}},
@@ -150,12 +207,12 @@ def test_tensors_outside_the_base_models(release: Path) -> None:
         (
             "slat_decoder_mesh.yaml",
             {"attn_mode": "round"},
-            r"slat_decoder_mesh\.yaml: attn_mode must be 'swin' or 'full', got 'round'",
+            r"slat_decoder_mesh\.yaml: \S+SLatMeshDecoderTdfyWrapper: attn_mode must be 'swin' or 'full', got 'round'",
         ),
         (
             "slat_generator.yaml",
             {"module": {"generator": {"backbone": {"_target_": "x"}}}},
-            r"slat_generator\.yaml: unknown _target_ 'x'",
+            r"slat_generator\.yaml: module\.generator\.backbone: unknown _target_ 'x'",
         ),
         (
             "pipeline.yaml",
@@ -178,5 +235,14 @@ def test_a_config_of_another_module(release: Path) -> None:
 
 def test_the_flow_of_the_other_half(release: Path) -> None:
     shutil.copy(release / "ss_generator.yaml", release / "slat_generator.yaml")
-    with pytest.raises(ValueError, match=r"slat_generator\.yaml: expected a LatentFlow .*, got StructureFlow"):
+    said = r"slat_generator\.yaml: .*reverse_fn\.backbone: expected the config of a LatentFlow, got StructureFlow"
+    with pytest.raises(ValueError, match=said):
         load_model(release)
+
+
+def test_a_latent_stage_without_its_flow(release: Path) -> None:
+    edit_config(release / "pipeline.yaml", lambda config: config.pop("slat_generator_config_path"))
+    said = r"pipeline\.yaml: it must name a file under 'slat_generator_config_path', got None.*stages=\('structure',\)"
+    with pytest.raises(ValueError, match=said):
+        load_model(release)
+    assert load_model(release, stages=("structure",)).latent is None

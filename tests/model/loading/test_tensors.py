@@ -39,11 +39,55 @@ def test_a_pickle_payload_is_refused(release: Path, tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("content", [[torch.zeros(2)], {"a": 1}, {"state_dict": [1]}, torch.zeros(3)])
-def test_what_is_no_state_dict(tmp_path: Path, content: object) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([torch.zeros(2)], "expected a mapping of names to tensors, found list; download it again"),
+        (torch.zeros(3), "expected a mapping of names to tensors, found Tensor"),
+        ({"state_dict": [1]}, "expected a mapping of names to tensors, found list"),
+        ({"a": torch.zeros(2), "b": 1}, "'b': expected a name and a tensor, found str and int"),
+        ({"state_dict": {"a": None}}, "'a': expected a name and a tensor, found str and NoneType"),
+        ({7: torch.zeros(2)}, "7: expected a name and a tensor, found int and Tensor"),
+    ],
+)
+def test_what_is_no_state_dict(tmp_path: Path, content: object, said: str) -> None:
     torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(ValueError, match=r"w\.pt: expected a mapping of names to tensors"):
+    with pytest.raises(ValueError, match=rf"w\.pt: {said}"):
         read_tensors(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "w.pt",
+            b"hello world, and more",
+            r"damaged .*\(it begins with b'hello world, and'; KeyError: 101\); download",
+        ),
+        (
+            "w.pt",
+            b"module:\n  a: 1\n",
+            r"refused, for it begins with b'module:\\n  a: 1\\n', and is damaged or holds more",
+        ),
+        ("w.safetensors", b"hello", r"damaged .*\(it begins with b'hello'; SafetensorError: "),
+    ],
+)
+def test_a_text_in_place_of_weights(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name}: {said}"):
+        read_tensors(tmp_path / name)
+
+
+def test_torch_s_long_texts_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"a": torch.zeros(999)}, path)
+    whole = path.read_bytes()
+    for length in (10, 100, len(whole) // 2, len(whole) - 30):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"damaged or no weight file") as error:
+            read_tensors(path)
+        said = str(error.value).removeprefix(str(path))
+        assert len(said) < 250 and "\n" not in said and "miniz" not in said
 
 
 @pytest.mark.parametrize("kind", ["zip.pt", "old.pt", "s.safetensors"])

@@ -60,3 +60,17 @@ def test_debug_mode(value: str | None, expected: bool, monkeypatch: pytest.Monke
     else:
         monkeypatch.setenv("SAM3D_DEBUG", value)
     assert debug_mode() is expected
+
+
+def test_a_grid_infers_its_samples_and_still_sees_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAM3D_DEBUG", "1")
+    with pytest.raises(ValueError, match="grouped by sample"):
+        SparseGrid(torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.int32))
+    with pytest.raises(ValueError, match="sample must be from 0 to 0"):
+        SparseGrid(torch.tensor([[-1, 0, 0, 0]], dtype=torch.int32))
+    grid = SparseGrid(torch.tensor([[0, 0, 0, 32]], dtype=torch.int32))
+    grid.check_within(33)
+    with pytest.raises(ValueError, match="x, y, z must be from 0 to 31"):
+        grid.check_within(32)
+    monkeypatch.setenv("SAM3D_DEBUG", "0")
+    grid.check_within(32)

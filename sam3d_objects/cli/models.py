@@ -133,7 +133,7 @@ def merge_difference(models: Models, slice: "SliceInput") -> float:
 
 
 def torch_device(device: str) -> str:
-    """Return torch's name of the device that a person asked for; whether it is there is asked when a model is loaded."""
+    """Return torch's name of the device that a person asked for; loading a model finds out whether it is there."""
     import torch
 
     if device != "auto":

@@ -12,7 +12,7 @@ from sam3d_objects.mesh import Mesh, ObjectFrame, surface_from_field
 from sam3d_objects.model import SAM3DObjects, load_model
 from sam3d_objects.model.flexicubes import Surface
 from sam3d_objects.reconstruct import refine
-from sam3d_objects.reconstruct.refinement import latent_voxels
+from sam3d_objects.reconstruct.refinement import latent_voxels, noise_of_places
 from tests.training.small_model import SIDE, small_latent_stage, small_model
 
 INPUTS = ("image", "rgb_image", "mask", "rgb_image_mask")
@@ -56,6 +56,14 @@ def test_a_sheet_thinner_than_a_voxel_has_voxels() -> None:
     coordinates, interior = latent_voxels(in_its_box(ellipsoid(np.array([20.0, 20.0, 0.2]))), 32, "solid")
     assert not interior.any()
     assert len(coordinates) > 0.6 * np.pi * 16**2  # about the disc's own area
+
+
+def test_one_voxel_more_leaves_the_others_their_noise() -> None:
+    coordinates, _ = latent_voxels(in_its_box(ellipsoid()), 32, "solid")
+    noise = noise_of_places(coordinates, 32, 8, seed=3)
+    assert noise.shape == (len(coordinates), 8) and abs(float(noise.std()) - 1) < 0.05
+    assert torch.equal(noise_of_places(coordinates[1:], 32, 8, seed=3), noise[1:])
+    assert not torch.equal(noise_of_places(coordinates, 32, 8, seed=4), noise)
 
 
 @dataclass

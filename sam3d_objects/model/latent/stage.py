@@ -78,13 +78,18 @@ class LatentStage(nn.Module):
         steps: int | None = None,
         guidance: float | None = None,
         rescale: float | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Draw latents (N, 8), not normalised, for the voxels of `grid`, given tokens (B, T, C) of its B samples.
 
         The settings' sampling constants are taken where none are given.
+
+        Args:
+            noise: float32 (N, 8) to start from; drawn voxel by voxel from `generator` where not given.
         """
         settings = self.settings
-        noise = torch.randn(len(grid), self.flow.in_channels, generator=generator).to(grid.device)
+        if noise is None:
+            noise = torch.randn(len(grid), self.flow.in_channels, generator=generator).to(grid.device)
         with on_device(self.flow, self.offload_device):
             latents = sampler.integrate(
                 self.velocity(grid),

@@ -106,3 +106,22 @@ def test_the_average_is_weighted(truth: PlacedSolid) -> None:
     alone = average([truth])
     mixed = average([truth, empty])
     assert mixed.values.max() == pytest.approx(alone.values.max() / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("view", "shift_mm", "factor"),
+    [("coronal", (6, -5, 7), 1.3), ("sagittal", (6, -5, 7), 1.3), ("oblique", (-4, 8, 3), 0.75)],
+)
+def test_a_rounding_error_stays_one(
+    truth: PlacedSolid, view: str, shift_mm: tuple[float, float, float], factor: float
+) -> None:
+    """A merged model's samples differ from the adapted one's by rounding; the fit must not swing on that."""
+    seen = cut_to_mask(slice_of(organ(), plane_of(view)), 3.0)
+    half = seen.mask.copy()
+    half[: len(half) // 2] = False  # no sample fits it well
+    start = moved(truth, np.array(shift_mm, dtype=np.float64), factor)
+    noise = 1e-6 * np.random.default_rng(0).standard_normal(truth.field.shape)
+    frame = ObjectFrame(start.frame.center_mm + 1e-6, start.frame.size_mm)
+    other = PlacedSolid(np.clip(truth.field + noise, 0, 1), frame)
+    (one,), (two,) = (fit_to_mask([sample], half, seen.plane) for sample in (start, other))
+    assert np.abs(one.frame.center_mm - two.frame.center_mm).max() < 0.0015

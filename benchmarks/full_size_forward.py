@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from sam3d_objects.model.generator import FlowGenerator
 from sam3d_objects.model.instantiate import instantiate
 from sam3d_objects.model.sparse import SparseGrid, SparseTensor
+from sam3d_objects.model.structure.flow import StructureFlow
 from sam3d_objects.model.structure.voxels import drop_interior, occupied_coordinates
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -56,7 +57,7 @@ def shell(radius: float) -> Tensor:
 
 def structure_call(network: nn.Module, dtype: torch.dtype) -> Callable[[], object]:
     """One call of the structure flow: 4096 shape tokens and four pose tokens."""
-    widths: dict[str, int] = network.latent_widths  # type: ignore[assignment]
+    widths = cast(StructureFlow, network).latent_widths
     x = {name: torch.randn(1, 16**3 if name == "shape" else 1, width, dtype=dtype) for name, width in widths.items()}
     condition = torch.randn(1, STRUCTURE_TOKENS, CONDITION_WIDTH, dtype=dtype)
     return lambda: network(x, torch.tensor([500.0]), condition, torch.zeros(1))

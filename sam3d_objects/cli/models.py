@@ -42,14 +42,12 @@ def load_adapted(checkpoint: Path, options: ReconstructOptions) -> "tuple[SAM3DO
     Raises:
         ValueError: the adapter is damaged, or of another base; the device is not there.
     """
-    import torch
-
     from sam3d_objects.adapter import load_adapter, read_adapter
     from sam3d_objects.model import load_model
 
     record = read_adapter(checkpoint)
-    dtype = getattr(torch, options.dtype)
-    model = load_model(options.base, torch_device(options.device), dtype, LOADED[options.stages], options.offload)
+    device = torch_device(options.device)
+    model = load_model(options.base, device, options.dtype, LOADED[options.stages], options.offload)
     load_adapter(checkpoint, model.structure_flow, base_fingerprint=model.fingerprint)
     model.eval().requires_grad_(False)
     return model, use_contract(record.meta.contract, options)

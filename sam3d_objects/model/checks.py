@@ -3,20 +3,19 @@
 import math
 from collections.abc import Mapping
 from numbers import Integral, Real
+from typing import TypeGuard
 
 
 def check_whole(name: str, value: object) -> None:
     """Raise ValueError unless `value` is a whole number from 1 on."""
-    if not (_is_number(value, Integral) and value >= 1):  # type: ignore[operator]  # a number, as was just asked
+    if not (_is_number(value, Integral) and value >= 1):
         raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}")
 
 
 def check_number(name: str, value: object, above: float | None = None) -> None:
     """Raise ValueError unless `value` is a finite number, above a bound where one is given."""
     wanted = "a finite number" if above is None else f"a finite number above {above:g}"
-    if not (_is_number(value, Real) and math.isfinite(value)):  # type: ignore[arg-type]  # a number, as was just asked
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
-    if above is not None and not value > above:  # type: ignore[operator]
+    if not (_is_number(value, Real) and math.isfinite(value) and (above is None or value > above)):
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
@@ -37,5 +36,5 @@ def check_mapping(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a mapping with names as keys, got {value!r}")
 
 
-def _is_number(value: object, kind: type) -> bool:
+def _is_number(value: object, kind: type) -> TypeGuard[float]:
     return isinstance(value, kind) and not isinstance(value, bool)

@@ -10,7 +10,7 @@ from sam3d_objects.pretraining.bank import ShapeBank
 from sam3d_objects.pretraining.flow import FlowBatches
 from sam3d_objects.pretraining.latent_flow import LatentGenerator, latent_flow_loss
 from sam3d_objects.pretraining.latent_vae import LatentVae, latent_vae_loss, standardise_latents
-from sam3d_objects.pretraining.loop import LoopOptions, averaged_state, run, steps_done
+from sam3d_objects.pretraining.loop import LoopOptions, run_averaged, steps_done
 from sam3d_objects.pretraining.options import PretrainOptions
 
 
@@ -34,8 +34,7 @@ def pretrain_latent_vae(model: SAM3DObjects, bank: ShapeBank, options: PretrainO
     )
     checkpoint = options.work / "latent_vae.pt"
     loss_of = partial(latent_vae_loss, vae, bank, options.latent_vae_batch, options.seed)
-    done = run(vae, loss_of, loop, checkpoint, "latent vae")
-    vae.load_state_dict(averaged_state(checkpoint))
+    done = run_averaged(vae, loss_of, loop, checkpoint, "latent vae")
     standardise_latents(vae, bank)
     return done
 
@@ -60,6 +59,4 @@ def pretrain_latent_flow(model: SAM3DObjects, bank: ShapeBank, options: Pretrain
         generator = torch.Generator().manual_seed(options.seed * 1_000_033 + step)
         return latent_flow_loss(stage, bank, next(loader), generator)
 
-    done = run(trained, loss_of, loop, checkpoint, "latent flow")
-    trained.load_state_dict(averaged_state(checkpoint))
-    return done
+    return run_averaged(trained, loss_of, loop, checkpoint, "latent flow")

@@ -63,6 +63,13 @@ def steps_done(checkpoint: Path) -> int:
     return int(torch.load(checkpoint, weights_only=True)["step"]) if checkpoint.exists() else 0
 
 
+def run_averaged(module: nn.Module, loss_of: LossFunction, options: LoopOptions, checkpoint: Path, name: str) -> bool:
+    """`run`, and leave the averaged weights in `module`; return whether the end was reached."""
+    done = run(module, loss_of, options, checkpoint, name)
+    module.load_state_dict(averaged_state(checkpoint))
+    return done
+
+
 def run(module: nn.Module, loss_of: LossFunction, options: LoopOptions, checkpoint: Path, name: str) -> bool:
     """Train `module` until `options.steps`, resuming from `checkpoint`; return whether the end was reached.
 

@@ -10,7 +10,7 @@ from sam3d_objects.model.sam3d import SAM3DObjects
 from sam3d_objects.model.weights import fingerprint
 from sam3d_objects.pretraining.bank import ShapeBank
 from sam3d_objects.pretraining.flow import FlowBatches, StructureGenerator, flow_loss
-from sam3d_objects.pretraining.loop import LoopOptions, averaged_state, run, steps_done
+from sam3d_objects.pretraining.loop import LoopOptions, run_averaged, steps_done
 from sam3d_objects.pretraining.options import PretrainOptions
 from sam3d_objects.pretraining.vae import StructureVae, scale_latents, vae_loss
 
@@ -40,8 +40,7 @@ def pretrain_vae(model: SAM3DObjects, bank: ShapeBank, options: PretrainOptions)
         stop_after_s=options.stop_after_s,
     )
     checkpoint = options.work / "vae.pt"
-    done = run(vae, partial(vae_loss, vae, bank, options.vae_batch, 1), loop, checkpoint, "vae")
-    vae.load_state_dict(averaged_state(checkpoint))
+    done = run_averaged(vae, partial(vae_loss, vae, bank, options.vae_batch, 1), loop, checkpoint, "vae")
     scale_latents(vae, bank)
     return done
 
@@ -72,6 +71,4 @@ def pretrain_flow(model: SAM3DObjects, bank: ShapeBank, latents: Tensor, options
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
         return flow_loss(model, latents, next(loader), options.draws, generator)
 
-    done = run(trained, loss_of, loop, checkpoint, "flow")
-    trained.load_state_dict(averaged_state(checkpoint))
-    return done
+    return run_averaged(trained, loss_of, loop, checkpoint, "flow")

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -33,7 +34,7 @@ HALVES = ("structure", "latent")
 def new_tiny_model() -> SAM3DObjects:
     """Build the tiny model from its configs, with random weights from torch's generator."""
 
-    def build(name: str) -> object:
+    def build(name: str) -> Any:
         return instantiate(read_yaml(TINY_FOLDER / f"{name}.yaml"))
 
     pipeline = read_yaml(TINY_FOLDER / "pipeline.yaml")
@@ -44,15 +45,15 @@ def new_tiny_model() -> SAM3DObjects:
     stage = LatentStage(
         latent["condition_embedder"]["backbone"],
         flow,
-        build("slat_decoder_mesh"),  # type: ignore[arg-type]  # what a config builds is known to the config alone
-        build("slat_encoder"),  # type: ignore[arg-type]
+        build("slat_decoder_mesh"),
+        build("slat_encoder"),
         read_latent_settings(pipeline, TINY_FOLDER, flow.in_channels),
     )
     return SAM3DObjects(
         structure["condition_embedder"]["backbone"],
         structure["generator"]["backbone"].reverse_fn.backbone,
-        build("ss_encoder"),  # type: ignore[arg-type]
-        build("ss_decoder"),  # type: ignore[arg-type]
+        build("ss_encoder"),
+        build("ss_decoder"),
         read_settings(pipeline, TINY_FOLDER),
         "tiny",
         latent=stage,

@@ -9,7 +9,7 @@ import torch
 
 from sam3d_objects import model
 from sam3d_objects.assets import release_files
-from sam3d_objects.assets.release_files import ReleaseFile, ReleaseTable, release_table
+from sam3d_objects.assets.release_files import ReleaseFile, ReleaseTable, Stage, release_table
 from sam3d_objects.cli import machine, self_test
 from sam3d_objects.cli.doctor import base_files
 from sam3d_objects.cli.findings import Finding, listed
@@ -18,7 +18,7 @@ from sam3d_objects.cli.main import FAILED, main
 from sam3d_objects.mesh import Mesh
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SIZES = {
+SIZES: dict[str, Stage] = {
     "pipeline.yaml": "both",
     "ss_generator.ckpt": "structure",
     "slat_generator.ckpt": "latent",
@@ -33,7 +33,7 @@ SIZES = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with every file of a small table, each 4 bytes."""
     digest = "0f4636c78f65d3639ece5a064b5ae753e3408614a14fb18ab4d7540d2c248543"  # of b"good"
-    files = {name: ReleaseFile(name, 4, None, stage) for name, stage in SIZES.items()}  # type: ignore[arg-type]
+    files = {name: ReleaseFile(name, 4, None, stage) for name, stage in SIZES.items()}
     files["ss_generator.ckpt"] = ReleaseFile("ss_generator.ckpt", 4, digest, "structure")
     table = ReleaseTable("r", "1", files, release_table().elements)
     monkeypatch.setattr(release_files, "release_table", lambda: table)

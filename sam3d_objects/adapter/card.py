@@ -23,9 +23,9 @@ def adapter_card(meta: AdapterMeta, parameters: Mapping[str, int], layers: int, 
     return f"""---
 license: {"apache-2.0" if meta.base_name == _TINY else "other"}
 base_model: {meta.base_name}
-tags: [lora, sam3d-medical, {meta.stage}]
+tags: [{"lora, " if layers else ""}sam3d-medical, {meta.stage}]
 ---
-# LoRA adapter for {organs} ({meta.stage} stage)
+# {"LoRA adapter" if layers else "Fully trained weights"} for {organs} ({meta.stage} stage)
 
 **{RESEARCH_USE}**
 

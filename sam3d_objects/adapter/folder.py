@@ -1,6 +1,7 @@
 """The adapter folder: written whole or not at all, loaded strictly or not at all.
 
-- `adapter_model.safetensors`: every tensor that was trained, A, B and heads (names: `peft_format`)
+- `adapter_model.safetensors`: every tensor that was trained, A, B and heads (names: `peft_format`); without LoRA,
+  where a module was trained fully, all of its weights
 - `adapter_config.json`: for PEFT, with its keys only; never read here
 - `sam3d.json`: ours (`record`): stage, base, inference contract, options of each layer
 - `README.md`: a card for people (`card`)
@@ -52,7 +53,7 @@ def save_adapter(folder: str | os.PathLike[str], model: nn.Module, config: LoRAC
         folder: new, empty, or an adapter's.
         model: with adapters; what else is unfrozen in it is saved as well.
         config: the options that the adapters were made with, to be remembered; each layer's own are read off
-            it.
+            it. One that is `without_lora` saves a model that trains fully.
         meta: `meta.base_fingerprint` is that of the base before the adapters went in.
 
     Raises:
@@ -61,9 +62,9 @@ def save_adapter(folder: str | os.PathLike[str], model: nn.Module, config: LoRAC
         OSError: the folder can't be written (a full disk); an older adapter there stays as it was.
     """
     layers = {path: LayerOptions(x.rank, x.alpha, x.dropout_rate) for path, x in lora_layers(model).items()}
-    if not layers:
-        raise ValueError(f"nothing to save in {folder}: the model has no adapter (or it is merged already)")
     state = get_lora_state_dict(model)
+    if not state or not (layers or config.without_lora):
+        raise ValueError(f"nothing to save in {folder}: the model has no adapter (or it is merged already)")
     bad = [name for name, tensor in state.items() if tensor.is_meta or not bool(torch.isfinite(tensor).all())]
     if bad:
         raise ValueError(f"not saved in {folder}, these tensors are not finite: {', '.join(bad[:8])}")
@@ -124,6 +125,7 @@ def load_adapter(
         warnings.warn(f"{folder}: not strict; missing or left over: {', '.join(odd)}", stacklevel=2)
     elif sha256_file(file) != record.sha256:
         raise ValueError(f"{file} is not the file that was saved: damaged, or changed since")
+    model.requires_grad_(False)
     # A generator of its own: what is drawn here is overwritten, and must not shift anybody's random numbers.
     inject_planned(model, record.layers, torch.Generator().manual_seed(0))
     for name, parameter in model.named_parameters():

@@ -43,10 +43,12 @@ def peft_config(model: nn.Module, layers: Mapping[str, LayerOptions], base_name:
 
     Layers are listed by their full paths. Rank and alpha are those of most layers, others are named in
     `rank_pattern` and `alpha_pattern`. PEFT has one dropout for all; it matters in training only, so the
-    most frequent one is named, and ours keeps each in `sam3d.json`.
+    most frequent one is named, and ours keeps each in `sam3d.json`. Where no layer is adapted PEFT has nothing to
+    load, for it knows no adapter without layers; the file then says so with an empty list.
     """
-    rank = _most_frequent(options.rank for options in layers.values())
-    alpha = _most_frequent(options.alpha for options in layers.values())
+    usual = list(layers.values()) or [LayerOptions()]
+    rank = _most_frequent(options.rank for options in usual)
+    alpha = _most_frequent(options.alpha for options in usual)
     return {
         "peft_type": "LORA",
         "task_type": None,
@@ -54,7 +56,7 @@ def peft_config(model: nn.Module, layers: Mapping[str, LayerOptions], base_name:
         "inference_mode": True,
         "r": rank,
         "lora_alpha": _whole(alpha),
-        "lora_dropout": _most_frequent(options.dropout for options in layers.values()),
+        "lora_dropout": _most_frequent(options.dropout for options in usual),
         "target_modules": sorted(layers),
         "rank_pattern": {path: options.rank for path, options in layers.items() if options.rank != rank},
         "alpha_pattern": {path: _whole(options.alpha) for path, options in layers.items() if options.alpha != alpha},

@@ -1,7 +1,7 @@
 """`sam3d-med eval` and `sam3d-med report`: what an adapter is worth, beside what a user would try instead."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from .models import Models
 
-ADAPTER_FILE = "adapter_model.safetensors"
 # Merged and adapted draw the same samples; their scores may differ by rounding only.
 DICE_TOLERANCE = 1e-3
+DIRECT_FOLDER = "direct"  # beside the evaluation: trained once for all of a data set's
 
 
 def evaluate(
-    checkpoint: Annotated[Path, "adapter folder (such as runs/hippocampus/best)"],
+    checkpoint: Annotated[Path, "adapter folder, or a set of them (such as runs/hippocampus/best)"],
     data_root: Annotated[Path, "prepared data set (from `sam3d-med prepare`)"],
     options: EvaluateOptions,
     eval_dir: Annotated[Path, "folder for rows.csv, summary.json, summary.md and pictures"] = Path("runs/evaluation"),
@@ -62,16 +62,23 @@ def evaluate_adapter(checkpoint: Path, data_root: Path, out: Path, options: Eval
     from sam3d_objects.evaluation import SummaryOptions, prepared_cases, write_summary
     from sam3d_objects.evaluation import evaluate as judge
 
-    from .models import load_models, merge_difference
+    from .merging import merge_difference
+    from .models import load_models
 
     manifest = Manifest.load(data_root)
     models = load_models(options.base, checkpoint, options)
-    check_fits(models.record.meta.contract, manifest)
+    check_fits(models.adapters.contract, manifest)
     organs = _organs(manifest, options)
     cases = prepared_cases(data_root, organs, options.seed, options.split)
-    apart = merge_difference(models, cases[0].load().slice)
+    first = cases[0].load()
+    apart = merge_difference(models, first.slice, first.truth.mesh)
     systems = _systems(models, data_root, organs, options)
-    identity = " ".join([manifest.fingerprint, models.base.fingerprint, models.record.sha256, str(models.contract)])
+    if options.direct:
+        from .direct import direct_predictors
+
+        folder = out.parent / DIRECT_FOLDER
+        systems["direct"] = direct_predictors(data_root, organs, folder, options.seed, options.device)
+    identity = " ".join([manifest.fingerprint, models.base.fingerprint, models.adapters.identity, str(models.contract)])
     identity = f"{identity} {options.stages} {models.base.latent.fingerprint if models.base.latent else ''}"
     with Progress() as bar:
         task = bar.add_task("evaluating", total=len(cases) * len(systems))
@@ -84,7 +91,8 @@ def evaluate_adapter(checkpoint: Path, data_root: Path, out: Path, options: Eval
             progress=lambda done, total, line: bar.update(task, completed=done, description=line),
         )
     notes = (
-        f"adapter: {checkpoint}, trained on {', '.join(models.record.meta.organs)}; base model: {models.base.name}",
+        f"adapter: {checkpoint} ({', '.join(models.adapters.stages)}), trained on {', '.join(models.adapters.organs)}; "
+        f"base model: {models.base.name}",
         f"patients: the {options.split} split of {data_root}; what is seen: {_field_of_view(manifest)}",
         f"sampling: {_sampling(models.contract)}, stages {options.stages}",
         f"merged equals adapted: outputs differ by {apart:.1e} of the largest (at most 1e-5)",
@@ -138,11 +146,11 @@ def pooled_table(eval_dir: Path) -> str:
 def _organs(manifest: "Manifest", options: EvaluateOptions) -> list[str]:
     """The structures that were asked for, or all that can be judged: a baseline needs training patients, too."""
     baselines = set(options.system_names) - set(MODEL_SYSTEMS)
-    splits = [options.split, *(["train"] if baselines else [])]
+    splits = [options.split, *(["train"] if baselines or options.direct else [])]
     return organ_names(options.organs) or organs_in_splits(manifest, splits)
 
 
-def _systems(models: "Models", data_root: Path, organs: Sequence[str], options: EvaluateOptions) -> Mapping[str, Any]:
+def _systems(models: "Models", data_root: Path, organs: Sequence[str], options: EvaluateOptions) -> dict[str, Any]:
     """System name -> predictor, or organ -> predictor, in the order that was asked for."""
     from sam3d_objects.evaluation import prepared_baselines
     from sam3d_objects.reconstruct import Reconstructor

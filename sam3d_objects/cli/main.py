@@ -9,15 +9,19 @@ from sam3d_objects import __version__
 
 from .doctor import doctor
 from .evaluate import evaluate, report
+from .folds import folds
 from .pipeline import pipeline
 from .prepare import phantoms, prepare
 from .reconstruct import reconstruct
+from .targets import targets
 from .train import train
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "pipeline": pipeline,
     "phantoms": phantoms,
     "prepare": prepare,
+    "folds": folds,
+    "targets": targets,
     "train": train,
     "eval": evaluate,
     "report": report,

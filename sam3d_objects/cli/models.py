@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,9 @@ from sam3d_objects.config import EvaluateOptions, ReconstructOptions
 if TYPE_CHECKING:
     from torch import nn
 
-    from sam3d_objects.adapter import AdapterRecord, InferenceContract
+    from sam3d_objects.adapter import AdapterSet, InferenceContract
     from sam3d_objects.model import SAM3DObjects
-    from sam3d_objects.volume import SliceInput
 
-# Merged equals adapted: max |a - b| <= 1e-5 max |a| on the network's float32 output.
-MERGE_TOLERANCE = 1e-5
 # The option `stages` -> the halves of the model that it needs.
 LOADED = {"both": ("structure", "latent"), "structure": ("structure",)}
 _FROM_CONTRACT = ("samples", "steps", "guidance", "threshold", "fit")
@@ -24,7 +22,7 @@ _FROM_CONTRACT = ("samples", "steps", "guidance", "threshold", "fit")
 
 @dataclass(frozen=True)
 class Models:
-    """One base model thrice: as it is, with the adapter, and with the adapter merged.
+    """One base model thrice: as it is, with the adapters, and with them merged.
 
     The frozen parts are shared; `contract` says how all three are used.
     """
@@ -32,44 +30,62 @@ class Models:
     base: "SAM3DObjects"
     adapted: "SAM3DObjects"
     merged: "SAM3DObjects"
-    record: "AdapterRecord"
+    adapters: "AdapterSet"
     contract: "InferenceContract"
 
 
-def load_adapted(checkpoint: Path, options: ReconstructOptions) -> "tuple[SAM3DObjects, InferenceContract]":
-    """Load a base model with its adapter, strictly, and how it is used.
+def chosen_adapters(checkpoint: Path, options: EvaluateOptions | ReconstructOptions) -> "AdapterSet":
+    """Read the adapters of a checkpoint, of any stage or of several, and keep those that are asked for.
 
     Raises:
-        ValueError: the adapter is damaged, or of another base; the device is not there.
+        ValueError: an adapter is damaged, a stage that is asked for is not adapted, or the structure alone is to make
+            the mesh and its stage is not adapted.
     """
-    from sam3d_objects.adapter import load_adapter, read_adapter
+    from sam3d_objects.adapter import read_adapter_set
+
+    adapters = read_adapter_set(checkpoint)
+    wanted = options.use_stages or adapters.stages
+    if options.stages == "structure":
+        if "structure" not in wanted:
+            raise ValueError(
+                f"--stages structure leaves the latent stage out, and of {checkpoint} it would use the adapters of "
+                f"{', '.join(wanted)} only; take --stages both"
+            )
+        wanted = ("structure",)
+    return adapters.only(wanted)
+
+
+def load_adapted(checkpoint: Path, options: ReconstructOptions) -> "tuple[SAM3DObjects, InferenceContract]":
+    """Load a base model with its adapter or adapters, strictly, and how it is used.
+
+    Raises:
+        ValueError: an adapter is damaged, or of another base; the device is not there.
+    """
     from sam3d_objects.model import load_model
 
-    record = read_adapter(checkpoint)
+    adapters = chosen_adapters(checkpoint, options)
     device = torch_device(options.device)
     model = load_model(options.base, device, options.dtype, LOADED[options.stages], options.offload)
-    load_adapter(checkpoint, model.structure_flow, base_fingerprint=model.fingerprint)
+    adapters.load(model)
     model.eval().requires_grad_(False)
-    return model, use_contract(record.meta.contract, options)
+    return model, use_contract(adapters.contract, options)
 
 
 def load_models(base: str, checkpoint: Path, options: EvaluateOptions) -> Models:
-    """Load a base model thrice, strictly: without an adapter, with it, and with it merged.
+    """Load a base model thrice, strictly: without adapters, with them, and with them merged.
 
     Raises:
-        ValueError: the adapter is damaged, or of another base; the device is not there.
+        ValueError: an adapter is damaged, or of another base; the device is not there.
     """
-    from sam3d_objects.adapter import load_adapter, read_adapter
     from sam3d_objects.model import load_model
-    from sam3d_objects.model.lora import merged_model
 
-    record = read_adapter(checkpoint)
+    adapters = chosen_adapters(checkpoint, options)
     plain = load_model(base, device=torch_device(options.device), stages=LOADED[options.stages])
-    flow = copy.deepcopy(plain.structure_flow)
-    load_adapter(checkpoint, flow, base_fingerprint=plain.fingerprint)
-    flow.eval().requires_grad_(False)
-    contract = use_contract(record.meta.contract, options)
-    return Models(plain, with_flow(plain, flow), with_flow(plain, merged_model(flow)), record, contract)
+    adapted = separate(plain, adapters.stages)
+    modules = adapters.load(adapted)
+    adapted.eval().requires_grad_(False)
+    merged = with_modules(plain, {stage: _merged(module) for stage, module in modules.items()})
+    return Models(plain, adapted, merged, adapters, use_contract(adapters.contract, options))
 
 
 def use_contract(contract: "InferenceContract", options: EvaluateOptions | ReconstructOptions) -> "InferenceContract":
@@ -79,55 +95,47 @@ def use_contract(contract: "InferenceContract", options: EvaluateOptions | Recon
     return dataclasses.replace(contract, **changes)
 
 
-def with_flow(model: "SAM3DObjects", flow: "nn.Module") -> "SAM3DObjects":
-    """Return a model that shares all but its structure flow."""
-    from sam3d_objects.model import SAM3DObjects
-    from sam3d_objects.model.structure.flow import StructureFlow
+def separate(model: "SAM3DObjects", stages: Collection[str]) -> "SAM3DObjects":
+    """Return a model that shares all but the modules that these stages adapt, of which it has copies."""
+    from sam3d_objects.model.stages import adapted_module
 
-    assert isinstance(flow, StructureFlow)
+    return with_modules(model, {stage: copy.deepcopy(adapted_module(model, stage)) for stage in stages})
+
+
+def with_modules(model: "SAM3DObjects", modules: "Mapping[str, nn.Module]") -> "SAM3DObjects":
+    """Return a model that shares all but the given modules (stage -> the one that it adapts)."""
+    from sam3d_objects.model import SAM3DObjects
+    from sam3d_objects.model.latent.stage import LatentStage
+    from sam3d_objects.model.stages import DECODER, LATENT, STRUCTURE
+
+    taken: dict[str, Any] = dict(modules)
+    latent = model.latent
+    if latent is not None:
+        latent = LatentStage(
+            latent.condition_embedder,
+            taken.get(LATENT, latent.flow),
+            taken.get(DECODER, latent.mesh_decoder),
+            latent.encoder,
+            latent.settings,
+            latent.fingerprint,
+        ).to(model.device)
     return SAM3DObjects(
         model.condition_embedder,
-        flow,
+        taken.get(STRUCTURE, model.structure_flow),
         model.structure_encoder,
         model.structure_decoder,
         model.settings,
         model.name,
         model.fingerprint,
-        model.latent,
-    )
+        latent,
+    ).eval()
 
 
-def merge_difference(models: Models, slice: "SliceInput") -> float:
-    """Return max |a - b| / max |a| of the adapted and the merged flow's float32 outputs, on a real slice.
+def _merged(module: "nn.Module") -> "nn.Module":
+    from sam3d_objects.model.lora import has_lora, merged_model
 
-    Both are called with the inputs that the first step of a reconstruction has.
-
-    Raises:
-        ValueError: it is above `MERGE_TOLERANCE`, so the merged model is not the adapted one.
-    """
-    import torch
-
-    from sam3d_objects.reconstruct import Reconstructor
-
-    calls: list[tuple[Any, Any]] = []
-    hook = models.adapted.structure_flow.register_forward_pre_hook(
-        lambda module, positional, named: calls.append((positional, named)), with_kwargs=True
-    )
-    one_sample = dataclasses.replace(models.contract, samples=1, fit=False)
-    Reconstructor(models.adapted, one_sample, "structure").samples(slice, 0)
-    hook.remove()
-    positional, named = calls[0]
-    with torch.no_grad():
-        ours = models.adapted.structure_flow(*positional, **named)
-        theirs = models.merged.structure_flow(*positional, **named)
-    largest = max(float(value.abs().max()) for value in ours.values())
-    apart = max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
-    if not apart <= MERGE_TOLERANCE * largest:
-        raise ValueError(
-            f"the merged model is not the adapted one: outputs differ by {apart / largest:.3g} of the largest, "
-            f"expected at most {MERGE_TOLERANCE:g}; train or merge the adapter again"
-        )
-    return apart / largest
+    # What was trained without LoRA has nothing to be merged.
+    return merged_model(module) if has_lora(module) else copy.deepcopy(module)
 
 
 def torch_device(device: str) -> str:

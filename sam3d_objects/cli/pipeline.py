@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from sam3d_objects.config import EvaluateOptions, PhantomOptions, PrepareOptions, TrainOptions
+from sam3d_objects.config.train import ALL
 from sam3d_objects.files import read_json, sha256_file
 
-from .evaluate import ADAPTER_FILE, evaluate_adapter, pooled_table, write_reports
+from .evaluate import evaluate_adapter, pooled_table, write_reports
 from .prepare import phantoms as make_phantoms
 from .prepare import prepare as make_dataset
 from .steps import Steps, fingerprint, folder_listing
 from .train import BEST_ADAPTER, train_adapter
 
+ADAPTER_FILE = "adapter_model.safetensors"
 # These change how a step is carried out, never what comes out of it.
-_NEUTRAL = ("num_workers", "resume", "checkpoint_steps")
+_NEUTRAL = ("num_workers", "resume", "checkpoint_steps", "checkpoint_activations")
 PREPARE, TRAIN, EVALUATE = "prepare", "train", "eval"
 
 
@@ -117,15 +119,17 @@ class _Run:
             TRAIN,
             fingerprint(_values(options), self._data_fingerprint()),
             self.training,
-            f"{BEST_ADAPTER}/{ADAPTER_FILE}",
+            str(Path(BEST_ADAPTER, *([options.stages[-1]] if options.stage == ALL else []), ADAPTER_FILE)),
             action,
         )
 
     def evaluate(self, options: EvaluateOptions) -> None:
-        weights = self.adapter / ADAPTER_FILE
-        if not weights.is_file():
+        from sam3d_objects.adapter import read_adapter_set
+
+        if not self.adapter.is_dir():
             raise ValueError(f"no adapter at {self.adapter}: train first (without --only_eval)")
-        request = fingerprint(_values(options), self._data_fingerprint(), sha256_file(weights))
+        adapters = read_adapter_set(self.adapter)
+        request = fingerprint(_values(options), self._data_fingerprint(), adapters.identity)
         self.steps.run(
             EVALUATE,
             request,

@@ -19,7 +19,7 @@ MESH_SUFFIXES = (".stl", ".ply")
 
 
 def reconstruct(
-    checkpoint: Annotated[Path, "adapter folder (such as runs/hippocampus/best)"],
+    checkpoint: Annotated[Path, "adapter folder, or a set of them (such as runs/hippocampus/best)"],
     out: Annotated[Path, "folder for the meshes; made if it is not there"],
     options: ReconstructOptions,
     image: Annotated[Path | None, "a volume (NIfTI), or one slice: .nii.gz of one slice, .npz, .png"] = None,

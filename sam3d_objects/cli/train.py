@@ -1,16 +1,20 @@
-"""`sam3d-med train`: a prepared data set becomes an adapter."""
+"""`sam3d-med train`: a prepared data set becomes an adapter, or one of each stage."""
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from sam3d_objects.config import TrainOptions
+from sam3d_objects.config.train import ALL
 
 from .organs import organ_names, organs_in_splits
 
 if TYPE_CHECKING:
-    from sam3d_objects.model import SAM3DObjects
-    from sam3d_objects.training import StructureStage, TrainResult
+    from sam3d_objects.adapter import AdapterSet
+    from sam3d_objects.evaluation import Material
+    from sam3d_objects.training import TrainResult, Validator
+
+    from .stages import ReadyStage
 
 BEST_ADAPTER = "best"
 
@@ -23,92 +27,135 @@ def train(
     ),
     use_dataset: Annotated[bool, "train on the data set at --data_root, the only source of samples"] = True,
 ) -> None:
-    """Adapt the model to a prepared data set with LoRA, and keep the best adapter by validation.
+    """Adapt the model to a prepared data set, and keep the best adapter by validation.
 
     The base model stays frozen. Validation reconstructs slices of validation patients; training stops when they
     no longer get better. Ctrl-C ends it after the current step; the same command with --resume goes on there.
 
         sam3d-med train --data_root data/hippocampus --checkpoint_dir runs/hippocampus --lora_rank 8
 
+    --stage says what is adapted: `structure` where the organ is and its coarse shape, `latent` how its surface runs,
+    `decoder` how latents become a surface; `all` trains the three in turn, each in a folder of its own, and best/ is
+    then a set of adapters that is used like one.
+
+        sam3d-med train --data_root data/hippocampus --checkpoint_dir runs/hippocampus --stage all
+
+    --method says how: `lora` small updates (the default), `full` all weights of the stage, `scratch` all of them from
+    random ones. --overfit 4 learns four slices by heart and fails where it can't: a first look whether data, targets
+    and options make sense.
+
     Research use, not for diagnosis.
     """
+    from sam3d_objects.training.launch import first_process
+
     if not use_dataset:
         raise ValueError("--no_use_dataset: there is no other source of samples; prepare a data set first")
     result = train_adapter(data_root, checkpoint_dir, options)
     if result.interrupted:
         raise KeyboardInterrupt
-    print(f"Best adapter: {result.best}")
+    if first_process():
+        print(f"Best adapter: {result.best}")
 
 
 def train_adapter(data_root: Path, checkpoint_dir: Path, options: TrainOptions) -> "TrainResult":
-    """Train, choose the threshold on validation patients, and return how it ended."""
+    """Train one stage, or the three in turn, and return how it ended."""
     from sam3d_objects.dataset import Manifest
-    from sam3d_objects.model import load_model
-    from sam3d_objects.training import LoopOptions, MedicalTrainer
-
-    from .models import torch_device
-    from .validation import COARSE_THRESHOLDS, Judged, best_threshold, calibrate_adapter, validation_slices
 
     Manifest.load(data_root)  # what is wrong with the data is said before a large model is read
-    stage = structure_stage(load_model(options.base, stages=("structure",)), data_root, options)
-    slices: list[Judged] = []
-    if stage.validation is not None:
-        organs = organ_names(options.organs) or organs_in_splits(stage.train_samples.manifest, ["val"])
-        slices = validation_slices(data_root, organs, options.seed, options.validation_slices)
-    quick = dataclasses.replace(stage.contract, samples=options.validation_samples)
+    if options.stage != ALL:
+        return _train_stage(data_root, checkpoint_dir, options.of_stage(options.stage))
+    chosen = checkpoint_dir / BEST_ADAPTER
+    for stage in options.stages:
+        result = _train_stage(data_root, checkpoint_dir / stage, options.of_stage(stage), chosen)
+        if result.interrupted:
+            break
+    return dataclasses.replace(result, best=chosen)
 
-    def validator() -> dict[str, float]:
-        _, dice = best_threshold(stage.model, quick, slices, options.seed, COARSE_THRESHOLDS)
-        return {"dice": dice}
 
-    loop = LoopOptions(**_same_names(options, LoopOptions))
-    trainer = MedicalTrainer(stage, loop, checkpoint_dir, validator=validator if slices else None)
+def _train_stage(data_root: Path, run_dir: Path, options: TrainOptions, chosen: Path | None = None) -> "TrainResult":
+    """Train one stage.
+
+    Args:
+        data_root, run_dir: of the data set and of the run.
+        options: of the stage.
+        chosen: the adapter set that the best adapter is put into; those of earlier stages in it are used where
+            validation reconstructs.
+    """
+    from sam3d_objects.adapter import add_to_set
+    from sam3d_objects.training import MedicalTrainer
+
+    from .overfit import check_learnt
+    from .stages import loop_options, ready_stage
+
+    ready = ready_stage(data_root, options)
+    earlier = _earlier(chosen, options.stage)
+    if earlier:
+        earlier.load(ready.model)
+    slices = _validation_slices(ready, data_root, options)
+    validator = _validator(ready, slices, options, earlier) if slices else None
+    trainer = MedicalTrainer(ready.stage, loop_options(options), run_dir, validator=validator)
+    before = trainer.validate() if options.overfit else {}
     result = trainer.train(resume=options.resume)
-    if slices and options.threshold is None and not result.interrupted:
-        device = torch_device(options.device)
-        threshold = calibrate_adapter(result.best, options.base, device, slices, options.seed)
-        print(f"{result.best}: threshold {threshold:g}, the best on {len(slices)} validation slices")
+    if result.interrupted:
+        return result
+    if trainer.processes.first:
+        if options.stage == "structure" and options.threshold is None and slices and not options.overfit:
+            _calibrate(result.best, slices, options)
+        if chosen:
+            add_to_set(result.best, chosen)
+    trainer.fabric.barrier()  # what the first process wrote is what the others read next
+    if options.overfit:
+        trainer.log.say(check_learnt(options.stage, before, result.metrics))
     return result
 
 
-def structure_stage(model: "SAM3DObjects", data_root: Path, options: TrainOptions) -> "StructureStage":
-    """Put the structure stage together: model, training and validation slices, contract."""
-    from sam3d_objects.dataset import Augment, TS_SAM3D_Dataset
-    from sam3d_objects.model.lora import DEFAULT_TARGETS, MLP_TARGETS
-    from sam3d_objects.training import StructureOptions, StructureStage, ValidationSlices, contract_of
+def _earlier(chosen: Path | None, stage: str) -> "AdapterSet | None":
+    """The adapters of a set's earlier stages, if there is such a set."""
+    from sam3d_objects.adapter import read_adapter_set
+    from sam3d_objects.model.stages import STAGES
 
-    organs = organ_names(options.organs)
-    samples = TS_SAM3D_Dataset(
-        data_root,
-        "train",
-        organs,
-        augment=Augment() if options.augment else None,
-        variants=options.variants,
-        seed=options.seed,
-        allow_mirror=options.allow_mirror,
-        slices_per_plane=options.slices_per_plane,
-    )
-    validation = None
-    if "val" in samples.manifest.split.values():
-        held_out = TS_SAM3D_Dataset(data_root, "val", organs)
-        validation = ValidationSlices(held_out, options.seed, options.validation_slices)
-    structure = StructureOptions(
-        **_same_names(options, StructureOptions),
-        rank=options.lora_rank,
-        alpha=options.lora_alpha,
-        dropout=options.lora_dropout,
-        targets=options.lora_targets or ((*DEFAULT_TARGETS, *MLP_TARGETS) if options.lora_mlp else ()),
-        drop_pointmap=options.pointmap == "drop",
-    )
-    given = {name: getattr(options, name) for name in ("samples", "steps", "guidance", "threshold", "fit")}
-    contract = dataclasses.replace(
-        contract_of(samples, model, structure.drop_pointmap),
-        **{name: value for name, value in given.items() if value is not None},
-    )
-    return StructureStage(model, samples, validation, data_root / "targets", contract, structure)
+    before = STAGES[: STAGES.index(stage)]
+    if not (chosen and before):
+        return None
+    return read_adapter_set(chosen).only(before)
 
 
-def _same_names(options: TrainOptions, cls: type) -> dict[str, Any]:
-    """Return the options that a dataclass of another package has under the same name."""
-    names = {field.name for field in dataclasses.fields(cls)}
-    return {name: value for name, value in vars(options).items() if name in names}
+def _validation_slices(ready: "ReadyStage", data_root: Path, options: TrainOptions) -> "list[Material]":
+    """The slices that a validation reconstructs: of validation patients, or those that are learnt by heart."""
+    from .validation import validation_slices
+
+    if ready.fixed is not None:
+        organs = organ_names(options.organs) or list(ready.fixed.dataset.organs)
+        return validation_slices(data_root, organs, options.seed, options.overfit, "train")
+    if ready.validation_slices is None:
+        return []
+    organs = organ_names(options.organs) or organs_in_splits(ready.validation_slices.dataset.manifest, ["val"])
+    assert options.validation_slices is not None, "of one stage"
+    return validation_slices(data_root, organs, options.seed, options.validation_slices)
+
+
+def _validator(
+    ready: "ReadyStage", slices: "list[Material]", options: TrainOptions, earlier: "AdapterSet | None"
+) -> "Validator":
+    from .overfit import overfit_validator
+    from .validation import StructureValidator, SurfaceValidator
+
+    if options.overfit:
+        return overfit_validator(ready, slices, options.seed)
+    contract = earlier.contract if earlier else ready.built.contract
+    quick = dataclasses.replace(contract, samples=options.validation_samples)
+    kind = StructureValidator if options.stage == "structure" else SurfaceValidator
+    return kind(ready.model, quick, slices, options.seed)
+
+
+def _calibrate(best: Path, slices: "list[Material]", options: TrainOptions) -> None:
+    """Choose the threshold that the best adapter is used with, once."""
+    from sam3d_objects.adapter import read_adapter
+
+    from .models import torch_device
+    from .threshold import CALIBRATED, calibrate_adapter
+
+    if CALIBRATED in read_adapter(best).meta.metrics:
+        return
+    threshold = calibrate_adapter(best, options.base, torch_device(options.device), slices, options.seed)
+    print(f"{best}: threshold {threshold:g}, the best on {len(slices)} validation slices")

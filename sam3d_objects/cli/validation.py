@@ -1,85 +1,156 @@
-"""What training is given to judge an adapter by: meshes of validation patients' slices and their Dice.
+"""What training is given to judge a stage by: meshes of validation patients' slices, their Dice and surface distance.
 
 Training knows nothing of reconstruction and evaluation; here they meet.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
+from torch import nn
 
-from sam3d_objects.evaluation import Overlap, Truth, prepared_cases
-from sam3d_objects.evaluation.compare import check_prediction, rasterise
+from sam3d_objects.evaluation import Material, Truth, compare, prepared_cases
+from sam3d_objects.evaluation.metrics import assd_mm
 from sam3d_objects.mesh import Mesh
-from sam3d_objects.volume import SliceInput
+from sam3d_objects.reconstruct import Reconstructor
+from sam3d_objects.training import Validated
+from sam3d_objects.training.validated import Picture
+
+from .pictures import sheet
+from .threshold import COARSE_THRESHOLDS, best_threshold
 
 if TYPE_CHECKING:
     from sam3d_objects.adapter import InferenceContract
     from sam3d_objects.model import SAM3DObjects
 
-THRESHOLDS = tuple(np.arange(0.25, 0.651, 0.05).round(2).tolist())
-# While training goes on, a few thresholds tell adapters apart: an early one is unsure and best at a low threshold.
-COARSE_THRESHOLDS = (0.3, 0.4, 0.5)
-Judged = tuple[SliceInput, Truth]
+PICTURES = 3
 
 
-def validation_slices(data_root: Path, organs: Sequence[str] | None, seed: int, most: int) -> list[Judged]:
-    """Return slices of validation patients with their truths, at most `most`, spread over the patients."""
-    cases = prepared_cases(data_root, organs, seed, split="val")
+class Score(NamedTuple):
+    """Dice, and the mean distance between the surfaces in mm."""
+
+    dice: float
+    assd_mm: float
+
+
+def validation_slices(
+    data_root: Path, organs: Sequence[str] | None, seed: int, most: int, split: str = "val"
+) -> list[Material]:
+    """Return slices of a split's patients with their truths, at most `most`, spread over the patients."""
+    cases = prepared_cases(data_root, organs, seed, split)
     chosen = np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int)
-    materials = [cases[index].load() for index in chosen]
-    return [(material.slice, material.truth) for material in materials]
+    return [cases[index].load() for index in chosen]
 
 
-def voxel_dice(predict: Callable[[], Mesh], truth: Truth) -> float:
-    """Return the Dice of a mesh on the truth's grid; 0 where there is no mesh that can be scored."""
+def score_of(mesh: Mesh | None, truth: Truth) -> Score:
+    """Score a mesh on the truth's grid; one that is not there or cannot be scored gets the worst there is."""
+    if mesh is not None:
+        try:
+            comparison = compare(mesh, truth)
+            return Score(comparison.volume.dice, assd_mm(comparison))
+        except ValueError:
+            pass  # open, or without a voxel: as bad as none
+    return Score(0.0, truth.diagonal_mm)
+
+
+def mesh_or_none(make: Callable[[], Mesh]) -> Mesh | None:
+    """Return a mesh, or None where nothing of it is solid, as happens early in training."""
     try:
-        solid = rasterise(check_prediction(predict()), truth.label.affine)
+        return make()
     except ValueError:
-        # Early in training some samples are empty. They count as the worst there is.
-        return 0.0
-    return Overlap(solid.shared_with(truth.box), int(np.count_nonzero(solid.mask)), truth.voxels).dice
+        return None
 
 
-def best_threshold(
-    model: "SAM3DObjects",
-    contract: "InferenceContract",
-    slices: Sequence[Judged],
-    seed: int,
-    thresholds: Sequence[float] = THRESHOLDS,
-) -> tuple[float, float]:
-    """Return the share of samples with the best mean Dice over validation slices, and that Dice.
+class StructureValidator:
+    """Mean Dice of the structure stage's own surfaces, at the best of a few thresholds.
 
-    Trap 18 of fine-tuning: an average of samples is rarely best at one half.
+    Args:
+        model: whose structure flow is trained.
+        contract: how slices are prepared and the model is sampled.
+        slices: at least one.
+        seed: of the samples.
     """
-    from sam3d_objects.reconstruct import Reconstructor
 
-    reconstruct = Reconstructor(model, contract)
-    scores = np.zeros(len(thresholds))
-    for slice, truth in slices:
-        field = reconstruct.field(slice, seed)
-        for number, threshold in enumerate(thresholds):
-            scores[number] += voxel_dice(partial(field.mesh, threshold), truth)
-    best = int(scores.argmax())
-    return thresholds[best], float(scores[best] / len(slices))
+    def __init__(
+        self, model: "SAM3DObjects", contract: "InferenceContract", slices: Sequence[Material], seed: int
+    ) -> None:
+        self.model, self.contract, self.slices, self.seed = model, contract, slices, seed
+        self.shown = evenly(len(slices), PICTURES)
+
+    def __call__(self) -> Validated:
+        """Reconstruct all slices; the pictures show some of them, always the same."""
+        with half_precision(self.model.structure_flow):
+            found = best_threshold(
+                self.model, self.contract, self.slices, self.seed, COARSE_THRESHOLDS, keep=self.shown
+            )
+        meshes = {number: mesh_or_none(partial(f.mesh, found.threshold)) for number, f in found.fields.items()}
+        return Validated({"dice": found.dice}, picture_sheets(self.slices, meshes))
 
 
-def calibrate_adapter(folder: Path, base: str, device: str, slices: Sequence[Judged], seed: int) -> float:
-    """Choose the adapter's threshold on validation slices, write it into its contract, and return it."""
-    from sam3d_objects.adapter import load_adapter, read_adapter, save_adapter
-    from sam3d_objects.model import load_model
+class SurfaceValidator:
+    """Mean Dice and surface distance of what the latent stage draws on a structure that stays as it is.
 
-    record = read_adapter(folder)
-    model = load_model(base, device=device, stages=("structure",))
-    load_adapter(folder, model.structure_flow, base_fingerprint=model.fingerprint)
-    threshold, dice = best_threshold(model, record.meta.contract, slices, seed)
-    meta = dataclasses.replace(
-        record.meta,
-        contract=dataclasses.replace(record.meta.contract, threshold=threshold),
-        metrics={**record.meta.metrics, "dice_at_threshold": dice},
-    )
-    save_adapter(folder, model.structure_flow, record.config, meta)
-    return threshold
+    Args:
+        model: whose latent flow or mesh decoder is trained.
+        contract, slices, seed: as in `StructureValidator`.
+        structure: slice -> the rough surface in patient mm; default: the structure stage's. It is asked once.
+    """
+
+    def __init__(
+        self,
+        model: "SAM3DObjects",
+        contract: "InferenceContract",
+        slices: Sequence[Material],
+        seed: int,
+        structure: Callable[[Material], Mesh] | None = None,
+    ) -> None:
+        self.model, self.contract, self.slices, self.seed = model, contract, slices, seed
+        self.structure = structure or self._rough
+        self.shown = evenly(len(slices), PICTURES)
+        self._structures: list[Mesh | None] | None = None
+
+    def _rough(self, material: Material) -> Mesh:
+        reconstructor = Reconstructor(self.model, self.contract, "structure")
+        return reconstructor(material.slice, self.seed)
+
+    def __call__(self) -> Validated:
+        """Reconstruct all slices; the pictures show some of them, always the same."""
+        if self._structures is None:
+            self._structures = [mesh_or_none(partial(self.structure, material)) for material in self.slices]
+        reconstructor = Reconstructor(self.model, self.contract)
+        latent = self.model.latent_stage
+        with half_precision(latent.flow), half_precision(latent.mesh_decoder):
+            meshes = [
+                None if rough is None else mesh_or_none(partial(reconstructor.refined, one.slice, rough, self.seed))
+                for one, rough in zip(self.slices, self._structures, strict=True)
+            ]
+        shown = {number: meshes[number] for number in self.shown}
+        return Validated(mean_scores(meshes, self.slices), picture_sheets(self.slices, shown))
+
+
+def mean_scores(meshes: Sequence[Mesh | None], slices: Sequence[Material]) -> dict[str, float]:
+    """Return the means of Dice and surface distance over meshes and the slices that they were made of."""
+    scores = [score_of(mesh, one.truth) for mesh, one in zip(meshes, slices, strict=True)]
+    return {name: float(np.mean([getattr(score, name) for score in scores])) for name in Score._fields}
+
+
+def picture_sheets(slices: Sequence[Material], meshes: Mapping[int, Mesh | None]) -> dict[str, Picture]:
+    """Return a sheet of pictures for each of the meshes (number of the slice -> mesh)."""
+    return {f"slice {number}": sheet(slices[number], mesh) for number, mesh in meshes.items()}
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Return at most `most` of the numbers below `count`, spread evenly."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+
+
+def half_precision(module: nn.Module) -> AbstractContextManager[object]:
+    """Compute as in training where the frozen weights are kept in half precision and what trains is not."""
+    kinds = {parameter.dtype for parameter in module.parameters()}
+    if not kinds & {torch.bfloat16, torch.float16}:
+        return nullcontext()
+    return torch.autocast(next(module.parameters()).device.type, torch.bfloat16)

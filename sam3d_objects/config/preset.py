@@ -25,11 +25,13 @@ from sam3d_objects.files import nearest
 from .option import alternatives
 from .prepare import PhantomOptions, PrepareOptions
 from .reconstruct import EvaluateOptions, ReconstructOptions
+from .targets import TargetOptions
 from .train import TrainOptions
 
 SECTIONS: dict[str, type] = {
     "phantoms": PhantomOptions,
     "prepare": PrepareOptions,
+    "targets": TargetOptions,
     "train": TrainOptions,
     "evaluate": EvaluateOptions,
     "reconstruct": ReconstructOptions,

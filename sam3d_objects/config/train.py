@@ -1,21 +1,85 @@
 """Options of training."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .option import check_options, option
+from .reconstruct import ADAPTED_STAGES
+
+ALL = "all"
+METHODS = ("lora", "full", "scratch")
+BASE_DTYPES = ("fp32", "bf16", "int8")
+LATENT_SOURCES = ("auto", "encoder", "inversion")
+
+STAGE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "structure": {
+        "epochs": 45,
+        "batch_size": 16,
+        "lr": 2e-3,
+        "lora_mlp": True,
+        "train_heads": True,
+        "validate_every": 9,
+        "validation_slices": 36,
+    },
+    "latent": {
+        "epochs": 6,
+        "batch_size": 8,
+        "lr": 1e-3,
+        "lora_mlp": True,
+        "train_heads": True,
+        "validate_every": 2,
+        "validation_slices": 18,
+    },
+    # A sample is a shape here, not a slice: an epoch is short.
+    "decoder": {
+        "epochs": 12,
+        "batch_size": 4,
+        "lr": 1e-3,
+        "lora_mlp": False,
+        "train_heads": False,
+        "validate_every": 3,
+        "validation_slices": 18,
+    },
+}
+"""What an option that is not given is in each stage."""
+
+OVERFIT_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "structure": {"epochs": 12, "validate_every": 4},
+    "latent": {"epochs": 12, "validate_every": 4},
+    "decoder": {"epochs": 2, "validate_every": 1},
+}
+"""And where a few samples are learnt by heart, each of which comes 25 times an epoch."""
+
+
+def _by_stage(name: str, help: str, minimum: float | None = None) -> Any:
+    """Return an option whose default the stages have, and whose help says so."""
+    defaults = ", ".join(f"{stage} {values[name]}" for stage, values in STAGE_DEFAULTS.items())
+    return option(None, f"{help} [{defaults}]", minimum=minimum)
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """How an adapter is trained on a prepared data set."""
 
-    stage: str = option("structure", "the part of the model that is adapted", choices=("structure",))
+    stage: str = option(
+        "structure",
+        "what is adapted: where the organ is; its surface's latents; their decoder; or the three in turn",
+        choices=(*ADAPTED_STAGES, ALL),
+    )
+    method: str = option(
+        "lora", "low-rank updates; all weights of the stage; or all of them, drawn anew", choices=METHODS
+    )
     base: str = option("tiny", "the base model: tiny (built in) or a folder")
     organs: str = option("", "structures to train on, separated by commas; empty: all of the data set")
-    epochs: int = option(45, "passes over the training samples", minimum=1)
-    batch_size: int = option(16, "samples in a step", minimum=1)
+    overfit: int = option(
+        0, "learn so many fixed samples by heart, to see that training works; fails where it does not", minimum=0
+    )
+    epochs: int | None = _by_stage("epochs", "passes over the training samples", minimum=1)
+    batch_size: int | None = _by_stage("batch_size", "samples in a step, of each process", minimum=1)
     accumulate: int = option(1, "batches whose gradients are added up before a step", minimum=1)
-    lr: float = option(2e-3, "highest learning rate", minimum=0.0)
+    lr: float | None = _by_stage("lr", "highest learning rate", minimum=0.0)
     weight_decay: float = option(0.0, "weight decay of AdamW", minimum=0.0)
     warmup_steps: int = option(50, "steps until the highest learning rate", minimum=0)
     lr_floor: float = option(0.02, "part of lr at which the cosine ends", minimum=0.0, maximum=1.0)
@@ -25,28 +89,48 @@ class TrainOptions:
     lora_alpha: float = option(32.0, "LoRA is scaled by alpha / rank", minimum=0.0)
     lora_dropout: float = option(0.0, "dropout before the LoRA matrices", minimum=0.0, maximum=0.95)
     lora_targets: tuple[str, ...] = option((), "globs or re:REGEX of full paths; empty: attention and --lora_mlp")
-    lora_mlp: bool = option(True, "adapt the feed-forward layers beside attention")
-    train_heads: bool = option(True, "train the output layers beside LoRA; they are saved with the adapter")
+    lora_mlp: bool | None = _by_stage("lora_mlp", "adapt the feed-forward layers beside attention")
+    train_heads: bool | None = _by_stage("train_heads", "train the output layers beside LoRA; they are saved with it")
     condition_dropout: float = option(
         0.1, "share of samples without the condition, for guidance", minimum=0.0, maximum=1.0
     )
     time_mean: float = option(0.0, "mean of the logit-normal flow time; the release was trained with -1")
     time_std: float = option(1.2, "standard deviation of the logit-normal flow time; the release: 1", minimum=0.0)
     draws: int = option(2, "draws of time and noise for each slice in a batch", minimum=1)
+    shortcut_weight: float = option(
+        0.0, "structure: weight of the self-consistency that keeps a distilled model distilled", minimum=0.0
+    )
     pointmap: str = option("plane", "the slice's positions as tokens, or none of them", choices=("plane", "drop"))
     target_iou_bar: float = option(
         0.6, "training refuses shapes that encoder and decoder keep less of (IoU)", minimum=0.0, maximum=1.0
+    )
+    target_distance_bar: float = option(
+        0.01,
+        "latent, decoder: refuses shapes whose latents decode to a surface farther off (share of the size); 0: none",
+        minimum=0.0,
+    )
+    latent_source: str = option(
+        "auto", "latent, decoder: who makes latents of shapes; auto: the encoder where it can", choices=LATENT_SOURCES
+    )
+    inversion_steps: int = option(40, "latent, decoder: steps of the search for latents, where they are", minimum=1)
+    inversion_prior: float = option(
+        0.01, "latent, decoder: weight of the latents' mean square in that search", minimum=0.0
     )
     slices_per_plane: int = option(4, "slices of each organ and plane that an epoch draws", minimum=1)
     augment: bool = option(True, "augment training samples (image, mask and geometry together)")
     variants: int = option(8, "warped copies of each organ's geometry; 1: the organ itself", minimum=1)
     allow_mirror: bool = option(False, "let augmentation turn a left organ into a right one")
-    validate_every: int = option(9, "epochs between validations", minimum=1)
+    cache_epochs: int = option(
+        0, "structure, latent: slices of so many epochs are cut and embedded once and used again; 0: never", minimum=0
+    )
+    validate_every: int | None = _by_stage("validate_every", "epochs between validations", minimum=1)
     patience: int = option(5, "validations without gain before training stops; 0: never", minimum=0)
     checkpoint_steps: int = option(100, "steps between checkpoints to resume from", minimum=1)
-    validation_slices: int = option(36, "slices that a validation reconstructs, at most", minimum=1)
+    validation_slices: int | None = _by_stage(
+        "validation_slices", "slices that a validation reconstructs, at most", minimum=1
+    )
     validation_samples: int = option(4, "samples that are averaged (K) in a validation", minimum=1)
-    samples: int = option(8, "kept with the adapter: samples that are averaged (K)", minimum=1)
+    samples: int = option(16, "kept with the adapter: samples that are averaged (K)", minimum=1)
     steps: int | None = option(
         None, "kept with the adapter: steps of the sampler; default: the base model's", minimum=1
     )
@@ -61,8 +145,17 @@ class TrainOptions:
     )
     fit: bool = option(True, "kept with the adapter: fit the mesh to the given mask")
     precision: str = option("auto", "number format", choices=("auto", "32", "bf16", "16"))
+    base_dtype: str = option(
+        "fp32", "as what frozen weights are kept; what trains is in fp32 (int8 needs torchao)", choices=BASE_DTYPES
+    )
+    checkpoint_activations: bool = option(False, "compute blocks again in the backward pass instead of keeping them")
+    compile: bool = option(False, "compile the structure flow: it starts minutes later and runs faster, results differ by rounding")
     device: str = option("auto", "auto | cpu | cuda | cuda:N")
-    num_workers: int = option(0, "processes that prepare samples; 0: none beside the main one", minimum=0)
+    devices: int = option(1, "processes on this machine, each on its own device; torchrun says it itself", minimum=1)
+    strategy: str = option(
+        "auto", "what several processes share: ddp all weights, fsdp a part each", choices=("auto", "ddp", "fsdp")
+    )
+    num_workers: int = option(0, "threads that prepare samples; 0: none beside the main one", minimum=0)
     seed: int = option(0, "seed of everything random in training", minimum=0)
     resume: bool = option(False, "continue the run of the checkpoint folder where it stopped")
 
@@ -70,3 +163,25 @@ class TrainOptions:
         check_options(self)
         if self.lr == 0:
             raise ValueError("TrainOptions.lr is above 0; a learning rate of 0 trains nothing")
+        if self.base_dtype != "fp32" and (self.method != "lora" or self.precision == "32"):
+            raise ValueError(
+                f"TrainOptions.base_dtype {self.base_dtype} is for a frozen base under mixed precision: it goes with "
+                f"method lora and a precision other than 32; got {self.method} and {self.precision}"
+            )
+
+        if self.compile and self.stage != ADAPTED_STAGES[0]:
+            raise ValueError(
+                f"TrainOptions.compile is for the stage {ADAPTED_STAGES[0]}: the others work on voxels, as many as a "
+                f"batch has, and would be compiled anew for each; got stage {self.stage}"
+            )
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that are trained, in order."""
+        return ADAPTED_STAGES if self.stage == ALL else (self.stage,)
+
+    def of_stage(self, stage: str) -> "TrainOptions":
+        """Return the options of one stage, those that were not given as the stage has them."""
+        usual = {**STAGE_DEFAULTS[stage], **(OVERFIT_DEFAULTS[stage] if self.overfit else {})}
+        fill = {name: value for name, value in usual.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, stage=stage, **fill)

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from sam3d_objects.dataset.split import SPLITS
+from sam3d_objects.dataset.target_figures import TargetRecord
 from sam3d_objects.files import read_json, write_json
 from sam3d_objects.volume import Intensity
 
@@ -96,6 +97,7 @@ class Manifest:
         cases: the prepared cases, sorted by id.
         skipped: everything that was left out, with reasons.
         split: patient -> 'train', 'val' or 'test'.
+        targets: stage -> how good the training targets are that were made last; not part of the fingerprint.
     """
 
     modality: str
@@ -112,6 +114,7 @@ class Manifest:
     skipped: tuple[Skipped, ...]
     split: Mapping[str, str]
     format: int = field(default=FORMAT)
+    targets: Mapping[str, TargetRecord] = field(default_factory=dict)
 
     @property
     def intensity(self) -> Intensity:
@@ -120,9 +123,9 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything but where the source folders lie."""
+        """SHA-256 of everything but where the source folders lie, and what was made of the data since."""
         content = asdict(self)
-        del content["source"], content["test_source"]
+        del content["source"], content["test_source"], content["targets"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def of_split(self, split: str) -> tuple[CaseEntry, ...]:
@@ -149,6 +152,11 @@ class Manifest:
                 return case
         raise ValueError(f"no case {case_id!r} among the {len(self.cases)} prepared cases")
 
+    def with_targets(self, stage: str, record: TargetRecord) -> "Manifest":
+        """The same data with what is known of a stage's targets; what the same maker made before is kept."""
+        known = self.targets.get(stage)
+        return replace(self, targets={**self.targets, stage: record.joined(known) if known else record})
+
     def save(self, data_root: Path) -> None:
         """Write ``manifest.json`` into the folder, whole or not at all."""
         write_json(data_root / FILE_NAME, asdict(self) | {"fingerprint": self.fingerprint})
@@ -170,6 +178,7 @@ class Manifest:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"{path}: expected a manifest of format {FORMAT}; prepare the data set again")
         fingerprint = content.pop("fingerprint", None)
+        content.setdefault("targets", {})  # manifests of earlier versions have none
         names = {item.name for item in fields(cls)}
         if content.keys() != names:
             raise ValueError(
@@ -192,8 +201,10 @@ def _from_json(content: dict[str, Any]) -> Manifest:
     cases = tuple(entry_from_json(case) for case in content["cases"])
     skipped = tuple(Skipped(**item) for item in content["skipped"])
     structures = {name: tuple(terms) for name, terms in content["structures"].items()}
-    values = _tuples({key: content[key] for key in content.keys() - {"cases", "skipped", "structures"}})
-    return Manifest(**values, cases=cases, skipped=skipped, structures=structures)
+    targets = {stage: TargetRecord.from_json(record) for stage, record in content["targets"].items()}
+    apart = {"cases", "skipped", "structures", "targets"}
+    values = _tuples({key: content[key] for key in content.keys() - apart})
+    return Manifest(**values, cases=cases, skipped=skipped, structures=structures, targets=targets)
 
 
 def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:

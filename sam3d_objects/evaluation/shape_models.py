@@ -135,7 +135,7 @@ def centred_fields(shapes: TrainingShapes, plane_name: str) -> FloatArray:
     fields = []
     for number, (field, center_mm) in enumerate(zip(shapes.fields, shapes.centers_mm, strict=True)):
         plane = examples.slices[int(np.flatnonzero(examples.organ == number)[0])].plane
-        fields.append(field.on(grid.affine(plane.camera_axes, center_mm), grid.size))
+        fields.append(field.on(grid.affine(plane.camera_axes, center_mm), (grid.size,) * 3))
     return np.stack(fields)
 
 

@@ -118,14 +118,14 @@ class DistanceField:
         distances = signed_distances_mm(mask, label.spacing_mm)
         return cls(Volume(np.clip(distances, -clip_mm, clip_mm), affine), clip_mm)
 
-    def on(self, affine: FloatArray, size: int) -> FloatArray:
-        """(size, size, size) float32: the field at the points of a grid, index -> patient mm."""
+    def on(self, affine: FloatArray, shape: tuple[int, int, int]) -> FloatArray:
+        """float32 of `shape`: the field at the points of a grid, index -> patient mm."""
         matrix = np.linalg.inv(self.volume.affine) @ affine
         return ndimage.affine_transform(
             self.volume.voxels,
             matrix[:3, :3],
             offset=matrix[:3, 3],
-            output_shape=(size,) * 3,
+            output_shape=shape,
             order=1,
             mode="constant",
             cval=-self.clip_mm,
@@ -237,7 +237,7 @@ def _examples(
             assert slice is not None, "training_indices names slices that show the label"
             slices.append(slice)
             organ.append(number)
-            shapes.append(field.on(grid.of_slice(slice), SIZE).astype(np.float16))
+            shapes.append(field.on(grid.of_slice(slice), (SIZE,) * 3).astype(np.float16))
     pixel_mm2 = np.array([np.prod(slice.plane.pixel_spacing_mm) for slice in slices])
     areas_mm2 = pixel_mm2 * [int(slice.mask.sum()) for slice in slices]
     masks = np.stack([grid.mask_distances(slice) for slice in slices])

@@ -7,6 +7,7 @@ from sam3d_objects.mesh.occupancy import SOLID_SUPERSAMPLE, occupancy_grid
 from sam3d_objects.mesh.outer import outer_surface
 from sam3d_objects.mesh.sampling import sample_surface
 from sam3d_objects.mesh.sdf import contains, signed_distance, surface_distance
+from sam3d_objects.mesh.shell import solid_from_shell
 from sam3d_objects.mesh.surface import surface_from_field, surface_from_mask
 from sam3d_objects.mesh.voxelise import inside, object_grid_affine, solid_fraction, surface_voxels
 
@@ -27,6 +28,7 @@ __all__ = [
     "sample_surface",
     "signed_distance",
     "solid_fraction",
+    "solid_from_shell",
     "surface_distance",
     "surface_from_field",
     "surface_from_mask",

@@ -19,7 +19,12 @@ class MultiHeadRMSNorm(nn.Module):
     def __init__(self, heads: int, width: int) -> None:
         super().__init__()
         self.scale = width**0.5
-        self.gamma = nn.Parameter(torch.ones(heads, width))
+        self.gamma = nn.Parameter(torch.empty(heads, width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start with a gamma of 1."""
+        nn.init.ones_(self.gamma)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (..., H, D) in float32 at least and return it in its own dtype."""

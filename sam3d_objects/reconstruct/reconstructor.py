@@ -6,11 +6,11 @@ from torch import Tensor
 
 from sam3d_objects.adapter import InferenceContract
 from sam3d_objects.arrays import FloatArray
-from sam3d_objects.mesh import Mesh, ObjectFrame, SliceCamera, pointmap
+from sam3d_objects.mesh import Mesh, ObjectFrame, SliceCamera, pointmap, solid_from_shell
 from sam3d_objects.model import ConditionInputs, SAM3DObjects
 from sam3d_objects.model.preprocess import PointmapStatistics
 from sam3d_objects.model.structure.flow import SHAPE
-from sam3d_objects.reconstruct.field import PatientField, PlacedSolid, average, solid_from_shell
+from sam3d_objects.reconstruct.field import PatientField, PlacedSolid, average
 from sam3d_objects.reconstruct.fit import fit_to_mask
 from sam3d_objects.reconstruct.refinement import refine
 from sam3d_objects.volume import Intensity, SliceInput, condition_image
@@ -43,12 +43,18 @@ class Reconstructor:
             ValueError: the slice cannot be used, no voxel of the prediction is solid, or the model has no latent
                 stage where both are asked for.
         """
+        rough = self.field(slice, seed).mesh(self.contract.threshold)
+        return rough if self.stages == "structure" else self.refined(slice, rough, seed)
+
+    def refined(self, slice: SliceInput, rough: Mesh, seed: int) -> Mesh:
+        """Return the surface that the latent stage draws on a rough one's voxels, both patient mm; see `refine`."""
+        return refine(self.model, rough, self.condition_inputs(slice).tensors, seed)
+
+    def condition_inputs(self, slice: SliceInput) -> ConditionInputs:
+        """Return what a slice shows as the condition embedders take it."""
         contract = self.contract
         seen, image01 = condition_image(slice, self.intensity, contract.field_of_view, contract.margin_mm)
-        rough = average(self.samples_of(image01, seen, seed)).mesh(contract.threshold)
-        if self.stages == "structure":
-            return rough
-        return refine(self.model, rough, self._inputs(image01, seen).tensors, seed)
+        return self._inputs(image01, seen)
 
     def field(self, slice: SliceInput, seed: int) -> PatientField:
         """Return the mean of the K samples as a field in patient space, before the threshold."""

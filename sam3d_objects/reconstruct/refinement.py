@@ -5,16 +5,12 @@ Letters: R side of the latent's grid, N voxels, S side of the embedder's inputs.
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sam3d_objects.mesh import Mesh, ObjectFrame, occupancy_grid, outer_surface
 from sam3d_objects.model import SAM3DObjects
+from sam3d_objects.model.latent.voxels import latent_voxels
 from sam3d_objects.model.sparse import SparseGrid
-from sam3d_objects.model.structure.voxels import (
-    crossed_coordinates,
-    enclosed,
-    occupied_coordinates,
-)
 
 
 @torch.no_grad()
@@ -38,7 +34,8 @@ def refine(model: SAM3DObjects, rough: Mesh, inputs: dict[str, Tensor], seed: in
     stage = model.latent_stage
     frame = ObjectFrame.from_points(rough.vertices[np.unique(rough.faces)])
     inside = Mesh(frame.to_object(rough.vertices), rough.faces)
-    coordinates, interior = latent_voxels(inside, stage.mesh_decoder.resolution, model.settings.occupancy)
+    shares, touched = (occupancy_grid(inside, stage.mesh_decoder.resolution, kind) for kind in ("solid", "surface"))
+    coordinates, interior = latent_voxels(shares, touched, model.settings.occupancy)
     grid = SparseGrid(coordinates.to(model.device), 1)
     condition = stage.embed({name: value[None].to(model.device) for name, value in inputs.items()})
     noise = noise_of_places(coordinates, stage.mesh_decoder.resolution, stage.flow.in_channels, seed)
@@ -63,37 +60,3 @@ def noise_of_places(coordinates: Tensor, resolution: int, channels: int, seed: i
     generator = torch.Generator().manual_seed(seed)
     _, x, y, z = coordinates.long().unbind(1)
     return torch.randn((resolution,) * 3 + (channels,), generator=generator)[x, y, z]
-
-
-def latent_voxels(mesh_object: Mesh, resolution: int, occupancy: str) -> tuple[Tensor, Tensor]:
-    """Return the surface's voxels, int32 (N, 4), and which voxels (1, R, R, R) are wholly inside.
-
-    Args:
-        mesh_object: closed, in object coordinates.
-        occupancy: `solid` takes the voxels that the level 1/2 of the solid's shares passes, as the tiny model was
-            trained on, and where the solid is too thin to have one those that the surface touches; `surface` takes
-            all that the surface touches, as in the release.
-    """
-    shares = torch.from_numpy(occupancy_grid(mesh_object, resolution, "solid"))[None, None]
-    touched = torch.from_numpy(occupancy_grid(mesh_object, resolution, "surface"))[None, None]
-    if occupancy == "solid":
-        touched = solid_shell(shares, touched)
-    coordinates = occupied_coordinates(touched)
-    return coordinates, enclosed(shares > 0.5, coordinates)
-
-
-def solid_shell(shares: Tensor, touched: Tensor) -> Tensor:
-    """The voxels of a solid's surface: those that level 1/2 passes, and touched ones away from any that are solid.
-
-    Args:
-        shares: (1, 1, R, R, R) of each voxel inside; touched: the same shape, 1 where the surface is.
-
-    Returns:
-        (1, 1, R, R, R), 1 or 0.
-    """
-    shell = torch.zeros_like(shares)
-    batch, x, y, z = crossed_coordinates(shares).long().unbind(1)
-    shell[batch, 0, x, y, z] = 1
-    solid = torch.maximum(shell, (shares > 0.5).float())
-    near = nn.functional.max_pool3d(solid, 3, stride=1, padding=1)
-    return torch.maximum(shell, touched * (1 - near))

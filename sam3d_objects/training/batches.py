@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -22,6 +23,33 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[li
 def split_batches(order: Sequence[int], batch_size: int) -> list[list[int]]:
     """Cut a sequence of indices into batches; the last may be short."""
     return [list(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process does of a batch.
+
+    Attributes:
+        indices: its samples.
+        rows: which rows of the batch they are.
+        weight: how many of them count: all, or none where a batch is too short for every process. A process without
+            samples takes the first one: it must take part in the forward and backward pass, with weight 0.
+        total: samples of the whole batch.
+    """
+
+    indices: list[int]
+    rows: slice
+    weight: int
+    total: int
+
+
+def share_of(batch: Sequence[int], rank: int, processes: int) -> Share:
+    """Return the share of process `rank` in a batch: every n-th sample, so that shares differ by one at most."""
+    rows = slice(rank, None, processes)
+    own = list(batch[rows])
+    if not own:
+        return Share(list(batch[:1]), slice(0, 1), 0, len(batch))
+    return Share(own, rows, len(own), len(batch))
 
 
 def load_ahead(load: Callable[[Item], Loaded], items: Sequence[Item], workers: int, ahead: int = 2) -> Iterator[Loaded]:

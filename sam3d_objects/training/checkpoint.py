@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam3d_objects.files import atomic_path
+from sam3d_objects.training.sharding import spread_as
 
 FORMAT = "sam3d-medical run state 1"
 _SEPARATOR = "/"
@@ -84,14 +85,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, s
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` returned, on the parameters' device (`step` stays on the CPU)."""
+    """Put back what `optimizer_tensors` returned, where the parameters are (`step` stays on the CPU)."""
     parameters = {name: parameter for parameter, name in names.items()}
     optimizer.state.clear()
     for key, value in tensors.items():
         name, _, slot = key.rpartition("|")
         parameter = parameters[name]
-        device = value.device if slot == "step" else parameter.device
-        optimizer.state[parameter][slot] = value.to(device)
+        optimizer.state[parameter][slot] = value if slot == "step" else spread_as(value, parameter)
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

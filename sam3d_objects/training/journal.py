@@ -1,4 +1,4 @@
-"""What a run leaves for people: its configuration, its environment and its TensorBoard scalars."""
+"""What a run leaves for people: its configuration, its environment and TensorBoard's events."""
 
 import datetime
 import os
@@ -14,6 +14,7 @@ import torch
 
 import sam3d_objects
 from sam3d_objects.files import write_json
+from sam3d_objects.training.validated import Picture
 
 CONFIG_FILE = "config.json"
 ENVIRONMENT_FILE = "environment.json"
@@ -60,7 +61,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 class Scalars:
-    """TensorBoard scalars of a run; events at or after `step`, left by a killed run, are hidden."""
+    """TensorBoard scalars and pictures of a run; events at or after `step`, left by a killed run, are hidden."""
 
     def __init__(self, run_dir: Path, step: int) -> None:
         # Imported here: tensorboard takes a second to load, and only training needs it.
@@ -72,6 +73,11 @@ class Scalars:
         """Add scalars as `group/name`."""
         for name, value in values.items():
             self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def add_pictures(self, group: str, pictures: Mapping[str, Picture], step: int) -> None:
+        """Add pictures (Y, X, 3) as `group/name`."""
+        for name, picture in pictures.items():
+            self._writer.add_image(f"{group}/{name}", picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Write what is pending."""

@@ -1,7 +1,6 @@
-"""Fabric with the precision that a device can do."""
+"""Which device, and which precision it can do."""
 
 import torch
-from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision, Precision
 
 
@@ -18,24 +17,25 @@ class MixedPrecisionKeepsInputs(MixedPrecision):
         return data
 
 
-def make_fabric(device: str, precision: str) -> tuple[Fabric, str]:
-    """Return a launched single-process Fabric and the precision that it uses: 32, bf16 or 16.
+def resolve_precision(precision: str, kind: str) -> str:
+    """Return 32, bf16 or 16 for a precision and a kind of device; `auto` is the best mixed one on a GPU, else 32.
 
     Raises:
-        ValueError: the device is not there, or cannot do the precision.
+        ValueError: the device cannot do it.
     """
-    kind, index = resolve_device(device)
     if precision == "auto":
         half = "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "16"
-        precision = half if kind == "cuda" else "32"
+        return half if kind == "cuda" else "32"
     if precision == "16" and kind != "cuda":
         raise ValueError(f"precision 16 needs a CUDA GPU, the device is {kind}: use bf16 or 32")
-    plugin = Precision()
-    if precision != "32":
-        plugin = MixedPrecisionKeepsInputs("bf16-mixed" if precision == "bf16" else "16-mixed", kind)
-    fabric = Fabric(accelerator=kind, devices=1 if kind == "cpu" else [index], plugins=plugin)
-    fabric.launch()
-    return fabric, precision
+    return precision
+
+
+def precision_plugin(precision: str, kind: str) -> Precision:
+    """Return what Fabric does for a precision: 32, bf16 or 16."""
+    if precision == "32":
+        return Precision()
+    return MixedPrecisionKeepsInputs("bf16-mixed" if precision == "bf16" else "16-mixed", kind)
 
 
 def resolve_device(device: str) -> tuple[str, int]:

@@ -9,19 +9,29 @@ from rich.console import Console
 
 from sam3d_objects.training.journal import Scalars
 from sam3d_objects.training.progress import TrainingProgress
+from sam3d_objects.training.validated import Picture
 
 
 class RunLog:
-    """Writes to a console and, while open, to TensorBoard and the progress bar."""
+    """Writes to a console and, while open, to TensorBoard and the progress bar.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    Args:
+        console: for people.
+        silent: write nothing at all: another process does.
+    """
+
+    def __init__(self, console: Console, silent: bool = False) -> None:
+        self.silent = silent
+        self.console = Console(quiet=True) if silent else console
         self._scalars: Scalars | None = None
         self._progress: TrainingProgress | None = None
 
     @contextmanager
     def open(self, run_dir: Path, step: int, done: int, total: int) -> Iterator[None]:
         """Show progress over `total` batches, of which `done` are done, and write scalars from `step` on."""
+        if self.silent:
+            yield
+            return
         self._scalars = Scalars(run_dir, step)
         try:
             with TrainingProgress(self.console, total, done) as self._progress:
@@ -43,6 +53,11 @@ class RunLog:
         """Add TensorBoard scalars `group/name`."""
         if self._scalars:
             self._scalars.add(group, values, step)
+
+    def pictures(self, pictures: Mapping[str, Picture], step: int) -> None:
+        """Add TensorBoard pictures `validation/name`."""
+        if self._scalars:
+            self._scalars.add_pictures("validation", pictures, step)
 
     def epoch(self, row: Mapping[str, Any], epochs: int, best: bool) -> None:
         """Report one row of the history."""

@@ -71,26 +71,53 @@ class Stage(Protocol):
         ...
 
     def make_batch(self, samples: Sequence[Any]) -> Batch:
-        """Turn B samples into CPU tensors whose first axis is B; pure, called from several threads."""
+        """Turn B samples into CPU tensors; pure, called from several threads.
+
+        Their first axis is B, or that of the B samples packed after each other, with their lengths beside.
+        """
         ...
 
     def sample_names(self, samples: Sequence[Any]) -> list[str]:
         """Name each sample (case, organ, slice), for the error that stops at a bad one."""
         ...
 
-    def loss(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss (a mean over the samples) and its parts, each a scalar.
+    def draw(self, count: int, generator: torch.Generator) -> Batch:
+        """Draw every random number that the losses of `count` samples need, but for dropout's.
+
+        Args:
+            count: samples of the whole batch, those of other processes included: a process is given the rows
+                of its own samples.
+            generator: on the CPU; the only source.
+
+        Returns:
+            CPU tensors whose first axis is `count`: noise, times, which conditions are kept; int64 seeds where
+            the shape of the noise varies from sample to sample.
+        """
+        ...
+
+    def validation_draw(self, count: int, generator: torch.Generator) -> Batch:
+        """Draw what `validate` needs, as `draw` does; the generator starts alike at every validation."""
+        ...
+
+    def loss(self, network: nn.Module, batch: Batch, draws: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss (a mean over the B samples) and its parts, each a scalar.
+
+        But for dropout it is a function of its arguments.
 
         Args:
             network: `module` as the loop wrapped it (mixed precision, several processes): call it instead of
                 `module`.
             batch: what `make_batch` gave, on the device.
-            generator: on the CPU; the only source of random numbers besides dropout's.
+            draws: B rows of what `draw` gave, on the device.
         """
         ...
 
-    def validate(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return scalar means over the batch, `loss` among them; the generator starts alike every time."""
+    def validate(self, network: nn.Module, batch: Batch, draws: Batch) -> dict[str, Tensor]:
+        """Return scalar means over the batch, `loss` among them; `draws` are rows of `validation_draw`'s."""
+        ...
+
+    def score(self, metrics: Mapping[str, float]) -> float | None:
+        """Return what the best run has most of (Dice, or minus a distance or the loss); None without metrics."""
         ...
 
     def save(self, folder: Path, metrics: Mapping[str, float]) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sam3d_objects.training.checkpoint import RunState, optimizer_tensors, restore_optimizer
-from sam3d_objects.training.ema import WeightAverage
-from sam3d_objects.training.randomness import global_random_state, set_global_random_state
+from sam3d_objects.training.learner import Learner
+from sam3d_objects.training.sharding import spread_as, whole
 
 
 @dataclass
@@ -54,40 +54,25 @@ class Counters:
         self.epoch, self.position, self.sums, self.samples = self.epoch + 1, 0, {}, 0
 
 
-@dataclass
-class Learner:
-    """What learns: the trained parameters, their optimiser, their average and loss scaler (where wanted)."""
-
-    parameters: dict[str, nn.Parameter]
-    optimizer: torch.optim.Optimizer
-    average: WeightAverage | None
-    scaler: torch.amp.GradScaler | None
-
-    @property
-    def names(self) -> dict[Tensor, str]:
-        """Parameter -> its name."""
-        return {parameter: name for name, parameter in self.parameters.items()}
-
-
 def snapshot(learner: Learner, counters: Counters, record: Mapping[str, Any]) -> RunState:
-    """Return all that a run needs to go on exactly, waiting gradients and global generators included."""
-    random_tensors, random_values = global_random_state()
+    """Return all that a run needs to go on exactly, waiting gradients included; every process calls it.
+
+    Random numbers are no part of it: they are drawn anew from the seed and the counters.
+    """
     waiting = {name: p.grad for name, p in learner.parameters.items() if p.grad is not None}
     tensors: dict[str, Mapping[str, Tensor]] = {
         "parameter": {name: p.detach() for name, p in learner.parameters.items()},
         "optimizer": optimizer_tensors(learner.optimizer, learner.names),
         "gradient": waiting,
-        "random": random_tensors,
         "average": learner.average.average if learner.average else {},
     }
     values = {
         "counters": dataclasses.asdict(counters),
-        "random": random_values,
         "average_updates": learner.average.updates if learner.average else 0,
         "scaler": learner.scaler.state_dict() if learner.scaler else {},
         "record": record,
     }
-    return RunState(tensors, values)
+    return RunState({group: {k: whole(v) for k, v in members.items()} for group, members in tensors.items()}, values)
 
 
 def restore(state: RunState, learner: Learner) -> Counters:
@@ -101,17 +86,15 @@ def restore(state: RunState, learner: Learner) -> Counters:
     gradients = state.tensors.get("gradient", {})
     with torch.no_grad():
         for name, parameter in learner.parameters.items():
-            parameter.copy_(saved[name])
-            gradient = gradients.get(name)
-            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+            parameter.copy_(spread_as(saved[name], parameter))
+            parameter.grad = spread_as(gradients[name], parameter) if name in gradients else None
     restore_optimizer(learner.optimizer, learner.names, state.tensors.get("optimizer", {}))
     if learner.average:
         for name, value in state.tensors["average"].items():
-            learner.average.average[name].copy_(value)
+            learner.average.average[name].copy_(spread_as(value, learner.average.average[name]))
         learner.average.updates = state.values["average_updates"]
     if learner.scaler:
         learner.scaler.load_state_dict(state.values["scaler"])
-    set_global_random_state(state.tensors["random"], state.values["random"])
     return Counters(**state.values["counters"])
 
 

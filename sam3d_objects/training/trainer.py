@@ -3,57 +3,52 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
-from torch import nn
 
-from sam3d_objects.files import write_json
-from sam3d_objects.training.batches import epoch_batches, load_ahead, split_batches
-from sam3d_objects.training.checkpoint import differences, load_run_state, save_run_state
-from sam3d_objects.training.ema import WeightAverage
+from sam3d_objects.model.checkpointing import checkpoint_blocks
+from sam3d_objects.training.batches import epoch_batches
+from sam3d_objects.training.feed import Feed, Portion
 from sam3d_objects.training.interrupt import StopRequest
-from sam3d_objects.training.journal import HISTORY_FILE, write_run_record
+from sam3d_objects.training.launch import launch
+from sam3d_objects.training.learner import Learner
+from sam3d_objects.training.memory_report import MemoryReport
 from sam3d_objects.training.options import LoopOptions
-from sam3d_objects.training.precision import make_fabric
+from sam3d_objects.training.processes import Processes
 from sam3d_objects.training.progress import readable_time
-from sam3d_objects.training.randomness import (
-    preserved_random_state,
-    seed_global_generators,
-    torch_generator,
-)
+from sam3d_objects.training.randomness import derive_seed, seed_global_generators, torch_generator
 from sam3d_objects.training.result import NonFiniteLossError, TrainResult
+from sam3d_objects.training.run_folder import RunFolder
 from sam3d_objects.training.run_log import RunLog
 from sam3d_objects.training.schedule import lr_factor
-from sam3d_objects.training.stage import Batch, Stage
-from sam3d_objects.training.state import Counters, Learner, restore, snapshot
-
-STATE_FILE = "state.safetensors"
-BEST, LAST = "best", "last"
-
-Validator = Callable[[], Mapping[str, float]]
+from sam3d_objects.training.stage import Stage
+from sam3d_objects.training.state import Counters
+from sam3d_objects.training.validated import Validator
+from sam3d_objects.training.validating import Validation
 
 
 class MedicalTrainer:
-    """Trains one stage and keeps its run in a folder.
+    """Trains one stage, in one process or several, and keeps its run in a folder.
 
     `run_dir` holds `best/` and `last/` (what the stage saves), `state.safetensors` (everything that a resumed
-    run needs), `config.json`, `environment.json`, `history.json` and `tensorboard/`.
+    run needs), `config.json`, `environment.json`, `history.json` and `tensorboard/`. With several processes every one
+    makes a trainer alike; the first writes and prints, and `run_dir` and the data are where all can read them.
 
     Args:
         stage: what is trained, and on what.
         options: how.
         run_dir: the run's folder.
         validator: called at each validation, with the weights that would be saved in place; returns further
-            metrics. If `dice` is among them, the highest dice is best; otherwise the lowest validation loss.
+            metrics, and pictures. Which metrics are best, the stage's `score` says. With several processes the first
+            alone calls it, unless the weights are spread over them.
         console: where progress goes.
 
     Raises:
-        ValueError: nothing to train on, nothing trainable, or the device cannot do what is asked.
+        ValueError: nothing to train on, nothing trainable, no blocks to checkpoint, a network that can't be compiled,
+            or a device or processes that cannot do what is asked.
     """
 
     def __init__(
@@ -68,43 +63,41 @@ class MedicalTrainer:
         count = len(stage.train_samples)
         if count == 0:
             raise ValueError(f"stage {stage.name}: no training samples; check the split and the organs")
-        self.stage, self.options, self.validator = stage, options, validator
+        self.stage, self.options = stage, options
         self.run_dir = Path(run_dir)
-        self.log = RunLog(console or Console())
-        self.fabric, self.precision = make_fabric(options.device, options.precision)
+        self.launched = launch(
+            options.device, options.precision, options.devices, options.strategy, compiled=options.compile
+        )
+        self.fabric = self.launched.fabric
+        self.processes = Processes(self.fabric)
+        self.folder = RunFolder(self.run_dir, self.processes)
+        self.log = RunLog(console or Console(), silent=not self.processes.first)
         self.counters = Counters()
-        self.summary = self._setup_lora()
-        self.network, self.learner = self._setup_learner()
-        self.batches_per_epoch = -(-count // options.batch_size)
+        self.summary = self._setup_module()
+        self.learner = Learner(self.fabric, stage.module, options)
+        self.batch_size = options.batch_size * self.processes.count
+        self.batches_per_epoch = -(-count // self.batch_size)
         self.total_steps = options.epochs * -(-self.batches_per_epoch // options.accumulate)
+        self.feed = Feed(stage, self.processes, options.num_workers)
+        self.validation = Validation(stage, self.learner, self.feed, options, validator)
+        self.memory = MemoryReport(stage, self.fabric, self.log.say)
         self._prepared = False
         self._stop = StopRequest()
 
-    def _setup_lora(self) -> str:
+    def _setup_module(self) -> str:
         """Let the stage freeze what stays and inject its adapters, alike in every run of this seed."""
         seed_global_generators(self.options.seed)
-        return self.stage.set_trainable()
-
-    def _setup_learner(self) -> tuple[nn.Module, Learner]:
-        parameters = {name: p for name, p in self.stage.module.named_parameters() if p.requires_grad}
-        if not parameters:
+        summary, module = self.stage.set_trainable(), self.stage.module
+        if not any(parameter.requires_grad for parameter in module.parameters()):
             raise ValueError(f"stage {self.stage.name}: no parameter is trainable")
-        options = self.options
-        groups = [
-            {"params": [p for p in parameters.values() if p.ndim >= 2], "weight_decay": options.weight_decay},
-            {"params": [p for p in parameters.values() if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=options.lr, betas=options.betas)
-        network, self._fabric_optimizer = self.fabric.setup(self.stage.module, optimizer)
-        average = WeightAverage(parameters, options.ema_decay) if options.ema_decay else None
-        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
-        return network, Learner(parameters, optimizer, average, scaler)
+        if self.options.checkpoint_activations and not checkpoint_blocks(module):
+            raise ValueError(f"stage {self.stage.name}: its network has no blocks; turn checkpoint_activations off")
+        return summary
 
     def record(self) -> dict[str, Any]:
         """Return what makes this run this run, as JSON; only a run with the same record may resume it."""
-        where = {"device": self.fabric.device.type, "precision": self.precision}
-        record = {"options": {**self.options.record(), **where}, "stage": self.stage.record()}
-        return json.loads(json.dumps(record))
+        options = {**self.options.record(), **self.launched.record()}
+        return json.loads(json.dumps({"options": options, "stage": self.stage.record()}))
 
     def train(self, resume: bool = False) -> TrainResult:
         """Run to the end, or until somebody asks to stop.
@@ -116,29 +109,33 @@ class MedicalTrainer:
             ValueError: the folder holds a run and `resume` is not set, or the run there is another one.
             NonFiniteLossError: the loss is not finite.
         """
-        if (self.run_dir / STATE_FILE).exists():
+        if self.folder.holds_a_run():
             if not resume:
                 raise ValueError(f"{self.run_dir} holds a run already: resume it, or choose another folder")
             self.load_checkpoint()
-        else:
-            seed_global_generators(self.options.seed)  # whatever was drawn since this trainer was made
         counters = self.counters
         if counters.finished:
             self.log.say(f"{self.run_dir}: this run is finished")
-            return self._result()
+            return self.folder.result(counters)
         self._announce()
         self._prepare()
-        write_run_record(self.run_dir, self.record(), self.fabric.device, counters.step)
+        self.folder.write_record(self.record(), self.fabric.device, counters.step)
+        if not (counters.step or counters.position):  # who resumes was told
+            self.memory.begin(self._portions(self._batches()))
         done = counters.epoch * self.batches_per_epoch + counters.position
         total = self.options.epochs * self.batches_per_epoch
         began = time.monotonic()
         with self.log.open(self.run_dir, counters.step, done, total), self._stop:
-            while not counters.finished and not self._stop.asked:
+            while not counters.finished and not self._asked_to_stop():
                 self._run_epoch()
-        result = self._result()
+        result = self.folder.result(counters)
         took = readable_time(time.monotonic() - began)
         self.log.say(f"{result.ending} after {result.epochs} epochs, {result.steps} steps, {took}")
+        self.memory.compare()
         return result
+
+    def _asked_to_stop(self) -> bool:
+        return self.processes.any(self._stop.asked)
 
     def _run_epoch(self) -> None:
         """Train an epoch, validate where it is due, save, and go to the next epoch."""
@@ -148,6 +145,7 @@ class MedicalTrainer:
         if counters.position < self.batches_per_epoch:
             self.save_checkpoint()
             return
+        self.memory.measure()
         number = counters.epoch + 1
         row: dict[str, Any] = {"epoch": number, "step": counters.step, "train": means}
         if number % options.validate_every == 0 or number == options.epochs:
@@ -165,43 +163,49 @@ class MedicalTrainer:
         It ends early, between two batches, when a stop was asked for.
         """
         self._prepare()
-        self.network.train()
-        source, counters, options = self.stage.train_samples, self.counters, self.options
-        batches = epoch_batches(len(source), options.batch_size, options.seed, counters.epoch)
-        source.set_epoch(counters.epoch)
-        for names, batch in self._load(source, batches[counters.position :]):
+        self.learner.network.train()
+        counters, options = self.counters, self.options
+        batches = self._batches()
+        for portion in self._portions(batches):
             first = counters.position // options.accumulate * options.accumulate
             group = batches[first : first + options.accumulate]
-            self._backward(batch, names, share=len(names) / sum(len(members) for members in group))
+            self._backward(portion, of=sum(len(members) for members in group))
             counters.position += 1
             if counters.position == first + len(group):
-                self._step(names)
+                self._step(portion.names)
                 due = options.checkpoint_steps and counters.step % options.checkpoint_steps == 0
                 if due and counters.position < len(batches):  # the end of the epoch saves anyway
                     self.save_checkpoint()
-            if self._stop.asked:
+            if self._asked_to_stop():
                 break
         return counters.means()
 
-    def _load(self, source: Any, batches: Sequence[Sequence[int]]) -> Iterator[tuple[list[str], Batch]]:
-        def load(indices: Sequence[int]) -> tuple[list[str], Batch]:
-            samples = [source[index] for index in indices]
-            return self.stage.sample_names(samples), self.stage.make_batch(samples)
+    def _batches(self) -> list[list[int]]:
+        """Return what is in each batch of the epoch, of all processes."""
+        return epoch_batches(len(self.stage.train_samples), self.batch_size, self.options.seed, self.counters.epoch)
 
-        for names, batch in load_ahead(load, batches, self.options.num_workers):
-            yield names, self.fabric.to_device(batch)
+    def _portions(self, batches: Sequence[Sequence[int]]) -> Iterator[Portion]:
+        """Yield this process's portions of what is left of the epoch."""
+        stage, counters, seed = self.stage, self.counters, self.options.seed
+        stage.train_samples.set_epoch(counters.epoch)
+        positions = range(counters.position, len(batches))
+        generators = [torch_generator(seed, "loss", counters.epoch, position) for position in positions]
+        return self.feed.portions(stage.train_samples, batches[counters.position :], stage.draw, generators)
 
-    def _backward(self, batch: Batch, names: Sequence[str], share: float) -> None:
-        """Add the gradient of one batch, weighted by its share of the step's samples."""
-        counters = self.counters
-        generator = torch_generator(self.options.seed, "loss", counters.epoch, counters.position)
+    def _backward(self, portion: Portion, of: int) -> None:
+        """Add the gradient of one batch to those of its step, which has `of` samples."""
+        counters, share = self.counters, portion.share
+        # Dropout takes the global generators: alike however the run got here, another one in each process.
+        place = (counters.epoch, counters.position, self.processes.rank)
+        seed_global_generators(derive_seed(self.options.seed, "dropout", *place))
         with self.fabric.autocast():
-            loss, parts = self.stage.loss(self.network, batch, generator)
+            loss, parts = self.stage.loss(self.learner.network, portion.batch, portion.draws)
         values = {"loss": float(loss.detach())} | {name: float(p.detach()) for name, p in parts.items()}
+        values = self.processes.means(values, share.weight)
         if not math.isfinite(values["loss"]):
-            raise NonFiniteLossError(self._not_finite("loss", values["loss"], names))
-        self.fabric.backward(loss * share)
-        counters.add(values, len(names))
+            raise NonFiniteLossError(self._not_finite("loss", values["loss"], portion.names))
+        self.learner.backward(loss, share.weight / of)
+        counters.add(values, share.total)
         self.log.batch(counters.epoch, values["loss"])
 
     def _step(self, names: Sequence[str]) -> None:
@@ -209,74 +213,48 @@ class MedicalTrainer:
         counters, options = self.counters, self.options
         warmup = min(options.warmup_steps, self.total_steps // 10)
         lr = options.lr * lr_factor(counters.step, warmup, self.total_steps, options.lr_floor)
-        for group in self.learner.optimizer.param_groups:
-            group["lr"] = lr
-        clipped = self.fabric.clip_gradients(
-            self.network,
-            self._fabric_optimizer,
-            max_norm=options.clip_norm or math.inf,
-            error_if_nonfinite=False,
-        )
-        assert clipped is not None, "Fabric returns the norm when it clips by norm"
-        norm = float(clipped)
+        norm = self.learner.clip()
         # With a loss scaler an overflow is expected now and then: it skips the step and lowers the scale.
         if not self.learner.scaler and not math.isfinite(norm):
             raise NonFiniteLossError(self._not_finite("gradient", norm, names))
-        self._fabric_optimizer.step()
-        self._fabric_optimizer.zero_grad(set_to_none=True)
+        self.learner.step(lr)
         counters.step += 1
-        if self.learner.average:
-            self.learner.average.update()
         if counters.step % options.log_steps == 0:
             self.log.scalars("train", {"lr": lr, "gradient_norm": norm, **counters.means()}, counters.step)
 
     def _not_finite(self, what: str, value: float, names: Sequence[str]) -> str:
         place = f"epoch {self.counters.epoch + 1}, batch {self.counters.position + 1}"
+        everyone = dict.fromkeys(name for own in self.processes.gathered(list(names)) for name in own)
         return (
-            f"the {what} is {value} in {place} of {self.batches_per_epoch}, with {', '.join(names)}: look at "
+            f"the {what} is {value} in {place} of {self.batches_per_epoch}, with {', '.join(everyone)}: look at "
             f"these samples, or lower the learning rate; {self.run_dir} keeps the last checkpoint"
         )
 
     def validate(self) -> dict[str, float]:
         """Return the metrics, on the validation samples and by the validator, of what would be saved.
 
-        The noises and times are the same at every call, and training's random numbers are not touched.
-        Without validation samples and validator there are no metrics.
+        The noises and times are the same at every call. Without validation samples and validator there are no
+        metrics. Pictures go to TensorBoard.
 
         Raises:
             NonFiniteLossError: a metric is not finite.
         """
         self._prepare()
-        sums = Counters()
-        samples = self.stage.validation_samples
-        batches = split_batches(range(len(samples)), self.options.batch_size)
-        self.network.eval()
-        with preserved_random_state(), self._saved_weights(), torch.no_grad():
-            for index, (names, batch) in enumerate(self._load(samples, batches)):
-                generator = torch_generator(self.options.seed, "validation", index)
-                with self.fabric.autocast():
-                    parts = self.stage.validate(self.network, batch, generator)
-                sums.add({name: float(part) for name, part in parts.items()}, len(names))
-            metrics = sums.means() if sums.samples else {}
-            if self.validator:
-                metrics |= {name: float(value) for name, value in self.validator().items()}
+        found = self.validation.run()
+        metrics = dict(found.metrics)
         bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
         if bad:
             raise NonFiniteLossError(f"validation after epoch {self.counters.epoch + 1} is not finite: {bad}")
+        self.log.pictures(found.pictures, self.counters.step)
         return metrics
-
-    def _saved_weights(self) -> AbstractContextManager[None]:
-        return self.learner.average.applied() if self.learner.average else nullcontext()
 
     def _judge(self, metrics: Mapping[str, float]) -> None:
         """Keep the last and the best adapter, and count the validations since the best."""
         counters, options = self.counters, self.options
-        score = metrics.get("dice", -metrics.get("loss", 0.0)) if metrics else None
+        score = self.stage.score(metrics)
         best = counters.best_score
         better = score is None or best is None or score > best + options.min_improvement
-        with self._saved_weights():
-            for name in (LAST, BEST) if better else (LAST,):
-                self.stage.save(self.run_dir / name, metrics)
+        self.folder.keep(self.stage, self.learner, metrics, best=better)
         if better:
             counters.best_score, counters.best_epoch, counters.worse = score, counters.epoch + 1, 0
             return
@@ -285,59 +263,36 @@ class MedicalTrainer:
 
     def save_checkpoint(self) -> Path:
         """Write everything that a resumed run needs, atomically, and return the file."""
-        path = self.run_dir / STATE_FILE
-        save_run_state(path, snapshot(self.learner, self.counters, self.record()))
-        write_json(self.run_dir / HISTORY_FILE, self.counters.history)
-        return path
+        return self.folder.save(self.learner, self.counters, self.record())
 
     def load_checkpoint(self, path: Path | None = None) -> None:
         """Go on from a checkpoint: a file, a run's folder, or this run's own.
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is damaged, or of a run with other options or data; all differences are named.
+            ValueError: it is damaged, or of a run with other options, processes or data; all differences are named.
         """
-        path = Path(path or self.run_dir)
-        path = path / STATE_FILE if path.is_dir() else path
-        state = load_run_state(path)
-        changed = differences(state.values["record"], self.record())
-        if changed:
-            raise ValueError(
-                f"{path} is of another run; start anew in another folder, or resume with what it was begun "
-                "with:\n  " + "\n  ".join(changed)
-            )
-        self.counters = restore(state, self.learner)
+        self.counters = self.folder.load(self.learner, self.record(), path)
 
     def _prepare(self) -> None:
-        if not self._prepared:
-            # Whether targets are built or were cached must not shift training's random numbers.
-            with preserved_random_state():
-                self.stage.prepare(self.fabric.device, self.log.say)
-            self._prepared = True
+        if self._prepared:
+            return
+        # The first process makes targets, the others read them.
+        with self.processes.first_goes_ahead():
+            self.stage.prepare(self.fabric.device, self.log.say)
+        self._prepared = True
 
     def _announce(self) -> None:
         options, counters = self.options, self.counters
         self.log.say(self.summary)
         for name, value in self.stage.counts().items():
             self.log.say(f"{name}: {value}")
-        if not len(self.stage.validation_samples) and not self.validator:
+        if not len(self.stage.validation_samples) and not self.validation.validator:
             self.log.say("no validation patients: no early stopping, and the best adapter is the last")
         size = f"{options.epochs} epochs of {self.batches_per_epoch} batches ({self.total_steps} steps)"
-        where = f"{self.fabric.device.type}, precision {self.precision}, seed {options.seed}"
+        where = f"{self.fabric.device.type}, precision {self.launched.precision}, seed {options.seed}"
+        where += f", {self.processes.count} processes ({self.launched.strategy})" if self.processes.count > 1 else ""
         self.log.say(f"up to {size} on {where}, into {self.run_dir}")
         if counters.step or counters.position:
             place = f"epoch {counters.epoch + 1}, batch {counters.position + 1}, step {counters.step + 1}"
             self.log.say(f"resumed at {place}")
-
-    def _result(self) -> TrainResult:
-        counters = self.counters
-        rows = [row for row in counters.history if row["epoch"] == counters.best_epoch]
-        return TrainResult(
-            best=self.run_dir / BEST,
-            last=self.run_dir / LAST,
-            metrics=dict(rows[0]["validation"]) if rows else {},
-            epochs=counters.epoch,
-            steps=counters.step,
-            stopped_early=counters.stopped_early,
-            interrupted=not counters.finished,
-        )

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sam3d_objects.adapter import AdapterMeta, InferenceContract, save_adapter
+from sam3d_objects.adapter import AdapterMeta, InferenceContract, add_to_set, save_adapter
 from sam3d_objects.model import load_model
-from sam3d_objects.model.lora import LoRAConfig, inject_lora
+from sam3d_objects.model.lora import LoRAConfig, setup_from_config
+from sam3d_objects.model.stages import STAGES, adapted_module, stage_fingerprint
 from sam3d_objects.pretraining.tiny import new_tiny_model, save_tiny
 from sam3d_objects.volume import Volume, write_nifti
 
@@ -28,29 +29,47 @@ def random_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def adapter(random_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter whose matrices are not zero; it takes two quick samples."""
-    model = load_model(str(random_base))
-    config = LoRAConfig(rank=2, alpha=4.0)
+# A random decoder says about one half everywhere; at this threshold every prediction is solid.
+CONTRACT = InferenceContract(field_of_view="mask_margin", modality="mr", steps=1, samples=2, threshold=0.2)
+# Enough to be seen in what comes out; the latent half is pretrained, and much more would make foam of its surfaces.
+SPREADS = {"structure": 0.1, "latent": 0.01, "decoder": 0.01}
+
+
+def write_adapter(base: Path, stage: str, folder: Path) -> Path:
+    """An adapter of a stage whose matrices are not zero; it takes two quick samples."""
+    model = load_model(str(base))
+    module, config = adapted_module(model, stage), LoRAConfig(rank=2, alpha=4.0)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        inject_lora(model.structure_flow, rank=2, alpha=4.0)
-        for name, parameter in model.structure_flow.named_parameters():
+        setup_from_config(module, config)
+        for name, parameter in module.named_parameters():
             if name.endswith("lora_B"):
-                torch.nn.init.normal_(parameter, std=0.1)
-    # A random decoder says about one half everywhere; at this threshold every prediction is solid.
-    contract = InferenceContract(field_of_view="mask_margin", modality="mr", steps=1, samples=2, threshold=0.2)
+                torch.nn.init.normal_(parameter, std=SPREADS[stage])
     meta = AdapterMeta(
-        stage="structure",
+        stage=stage,
         base_name=model.name,
-        base_fingerprint=model.fingerprint,
+        base_fingerprint=stage_fingerprint(model, stage),
         organs=("ball",),
-        contract=contract,
+        contract=CONTRACT,
     )
-    folder = tmp_path_factory.mktemp("adapter") / "best"
-    save_adapter(folder, model.structure_flow, config, meta)
+    save_adapter(folder, module, config, meta)
     return folder
+
+
+@pytest.fixture(scope="session")
+def adapter(random_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter of the structure stage."""
+    return write_adapter(random_base, "structure", tmp_path_factory.mktemp("adapter") / "best")
+
+
+@pytest.fixture(scope="session")
+def adapter_set(random_base: Path, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, and one of each other stage."""
+    folder = tmp_path_factory.mktemp("adapters")
+    add_to_set(adapter, folder / "best")
+    for stage in STAGES[1:]:
+        add_to_set(write_adapter(random_base, stage, folder / stage), folder / "best")
+    return folder / "best"
 
 
 @pytest.fixture

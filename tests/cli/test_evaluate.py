@@ -9,14 +9,18 @@ import torch
 
 from sam3d_objects.adapter import InferenceContract
 from sam3d_objects.cli.evaluate import check_fits
-from sam3d_objects.cli.models import load_models, merge_difference, with_flow
+from sam3d_objects.cli.merging import merge_difference
+from sam3d_objects.cli.models import load_models, with_modules
 from sam3d_objects.cli.reconstruct import read_volume
-from sam3d_objects.cli.validation import voxel_dice
+from sam3d_objects.cli.threshold import voxel_dice
+from sam3d_objects.cli.validation import score_of
 from sam3d_objects.config import EvaluateOptions
 from sam3d_objects.dataset import Manifest
 from sam3d_objects.evaluation import Truth
 from sam3d_objects.mesh import Mesh, surface_from_mask
-from sam3d_objects.volume import slice_input
+from sam3d_objects.model.lora import lora_layers
+from sam3d_objects.model.stages import STAGES, adapted_module
+from sam3d_objects.volume import SliceInput, slice_input
 
 MANIFEST = Manifest(
     modality="mr",
@@ -62,22 +66,60 @@ def test_options_win_over_the_contract(random_base: Path, adapter: Path) -> None
     assert (changed.contract.samples, changed.contract.threshold, changed.contract.fit) == (5, 0.2, False)
 
 
+@pytest.fixture
+def given(scan: tuple[Path, Path]) -> tuple[SliceInput, Mesh]:
+    """A slice of the scan, and the organ's surface."""
+    image, organ = read_volume(*scan, None, "1+2")
+    return slice_input(image, organ, "axial", 8), surface_from_mask(np.asarray(organ.voxels), organ.affine)
+
+
 def test_the_merged_model_is_the_adapted_one_and_the_base_is_another(
-    random_base: Path, adapter: Path, scan: tuple[Path, Path]
+    random_base: Path, adapter_set: Path, given: tuple[SliceInput, Mesh]
 ) -> None:
-    models = load_models(str(random_base), adapter, EvaluateOptions())
-    slice = slice_input(*read_volume(*scan, None, "1+2"), "axial", 8)
-    assert merge_difference(models, slice) <= 1e-5
-    assert not any("lora" in name for name in models.merged.structure_flow.state_dict())
-    with pytest.raises(ValueError, match="the merged model is not the adapted one"):
-        merge_difference(dataclasses.replace(models, merged=models.base), slice)
+    models = load_models(str(random_base), adapter_set, EvaluateOptions())
+    assert merge_difference(models, *given) <= 1e-5
+    assert not any("lora" in name for name in models.merged.state_dict())
+    for stage in STAGES[:2]:  # the decoder's turn comes last, and takes seconds
+        plain = {stage: adapted_module(models.base, stage)}
+        wrong = dataclasses.replace(models, merged=with_modules(models.merged, plain))
+        with pytest.raises(ValueError, match=f"outputs of the stage {stage} differ"):
+            merge_difference(wrong, *given)
+
+
+@pytest.mark.parametrize(
+    ("use_stages", "stages", "adapted"),
+    [
+        ((), "both", STAGES),
+        (("structure",), "both", ("structure",)),
+        (("decoder", "latent"), "both", ("latent", "decoder")),
+        ((), "structure", ("structure",)),
+    ],
+)
+def test_stages_can_be_left_out(
+    random_base: Path, adapter_set: Path, use_stages: tuple[str, ...], stages: str, adapted: tuple[str, ...]
+) -> None:
+    models = load_models(str(random_base), adapter_set, EvaluateOptions(use_stages=use_stages, stages=stages))
+    assert models.adapters.stages == adapted
+    for stage in STAGES if stages == "both" else STAGES[:1]:
+        assert bool(lora_layers(adapted_module(models.adapted, stage))) == (stage in adapted)
+        assert not lora_layers(adapted_module(models.base, stage))
+
+
+def test_what_cannot_be_left_out_is_said(random_base: Path, adapter: Path, adapter_set: Path) -> None:
+    with pytest.raises(ValueError, match="no adapter of the stage 'latent', only of structure"):
+        load_models(str(random_base), adapter, EvaluateOptions(use_stages=("latent",)))
+    with pytest.raises(ValueError, match="it would use the adapters of latent only; take --stages both"):
+        load_models(str(random_base), adapter_set, EvaluateOptions(use_stages=("latent",), stages="structure"))
+    with pytest.raises(ValueError, match="use_stages knows structure, latent, decoder; got 'latnt'"):
+        EvaluateOptions(use_stages=("latnt",))
 
 
 def test_models_share_what_is_frozen(random_base: Path, adapter: Path) -> None:
     models = load_models(str(random_base), adapter, EvaluateOptions())
-    again = with_flow(models.base, models.base.structure_flow)
+    again = with_modules(models.base, {})
     assert again.structure_decoder is models.base.structure_decoder
     assert models.merged.condition_embedder is models.base.condition_embedder
+    assert models.adapted.latent_stage.flow is models.base.latent_stage.flow
     tensors = zip(again.state_dict().values(), models.base.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in tensors)
 
@@ -94,3 +136,9 @@ def test_the_validation_dice_of_a_perfect_a_shifted_and_a_missing_mesh(scan: tup
         raise ValueError("no voxel is solid")
 
     assert voxel_dice(nothing, truth) == 0.0
+    assert score_of(mesh, truth).dice == voxel_dice(lambda: mesh, truth)
+    # Marching cubes cuts the corners of voxels.
+    assert score_of(mesh, truth).assd_mm < 0.3
+    assert score_of(far, truth).assd_mm == pytest.approx(500, rel=0.1)
+    assert score_of(None, truth) == (0.0, truth.diagonal_mm)
+    assert score_of(Mesh(mesh.vertices, mesh.faces[1:]), truth) == (0.0, truth.diagonal_mm), "an open one is no solid"

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from sam3d_objects.cli import direct
 from sam3d_objects.cli.main import main
 from sam3d_objects.cli.pipeline import EVALUATE, PREPARE, TRAIN, chosen_steps
+from sam3d_objects.dataset import Manifest, PreparedCase
+from sam3d_objects.evaluation import Predictor, fit_baselines
 from sam3d_objects.files import read_json
 
 SMALL = [
@@ -83,3 +86,26 @@ def test_the_flags_choose_the_steps() -> None:
     for contradiction in ((True, True, False, True), (False, True, True, True), (True, False, False, False)):
         with pytest.raises(ValueError, match="at most one"):
             chosen_steps(*contradiction)
+
+
+def test_the_direct_network_is_one_more_system_where_it_is_asked_for(
+    finished: Path, random_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, list[str], Path, int]] = []
+
+    def predictors(data_root: Path, organs: list[str], folder: Path, seed: int, device: str) -> dict[str, Predictor]:
+        asked.append((data_root, organs, folder, seed))
+        entries = Manifest.load(data_root).of_split("train")
+        labels = [PreparedCase(data_root, entry).box_mask(organs[0]) for entry in entries]
+        return {organs[0]: fit_baselines(labels, ["extrusion"])["extrusion"]}
+
+    monkeypatch.setattr(direct, "direct_predictors", predictors)
+    words = ["eval", "--checkpoint", str(finished / "training" / "best"), "--data_root", str(finished / "dataset")]
+    words += ["--base", str(random_base), "--stages", "structure", "--systems", "extrusion", "--seed", "3"]
+    for name, more in (("with", ["--direct"]), ("without", [])):
+        assert main([*words, "--eval_dir", str(tmp_path / name), *more]) == 0
+    assert asked == [(finished / "dataset", ["phantom_bean"], tmp_path / "direct", 3)]
+    systems = {name: read_json(tmp_path / name / "summary.json")["systems"] for name in ("with", "without")}
+    assert list(systems["with"]) == ["extrusion", "direct"]
+    assert systems["with"]["direct"]["dice"]["mean"] == systems["with"]["extrusion"]["dice"]["mean"]
+    assert list(systems["without"]) == ["extrusion"]

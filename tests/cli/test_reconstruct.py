@@ -7,9 +7,13 @@ import pytest
 from PIL import Image
 
 from sam3d_objects.cli.main import FAILED, main
+from sam3d_objects.cli.models import load_adapted
 from sam3d_objects.cli.reconstruct import read_volume
+from sam3d_objects.config import ReconstructOptions
 from sam3d_objects.files import read_json
 from sam3d_objects.mesh import import_mesh, inside
+from sam3d_objects.model.lora import lora_layers
+from sam3d_objects.model.stages import STAGES, adapted_module
 from sam3d_objects.volume import read_label, read_nifti, slice_input, write_nifti
 
 
@@ -37,6 +41,19 @@ def test_a_volume_gives_meshes_in_patient_mm_and_a_mask_on_its_grid(
     solid = inside(mesh, volume.affine, volume.shape)
     assert solid.any()
     assert np.count_nonzero(solid != (mask.voxels != 0)) <= 0.001 * solid.size
+
+
+def test_a_set_adapts_each_stage_and_a_single_adapter_one(random_base: Path, adapter_set: Path) -> None:
+    for checkpoint, use_stages, expected in (
+        (adapter_set, (), STAGES),
+        (adapter_set, ("latent",), ("latent",)),
+        (adapter_set / "decoder", (), ("decoder",)),
+    ):
+        options = ReconstructOptions(base=str(random_base), use_stages=use_stages, samples=5)
+        model, contract = load_adapted(checkpoint, options)
+        assert tuple(stage for stage in STAGES if lora_layers(adapted_module(model, stage))) == expected
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        assert (contract.samples, contract.threshold) == (5, 0.2)
 
 
 def test_the_same_seed_gives_the_same_mesh(

@@ -5,8 +5,15 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from sam3d_objects.arrays import FloatArray
-from sam3d_objects.mesh import Mesh, ObjectFrame, object_grid_affine, surface_from_field, surface_voxels
-from sam3d_objects.reconstruct import PatientField, PlacedSolid, average, solid_from_shell
+from sam3d_objects.mesh import (
+    Mesh,
+    ObjectFrame,
+    object_grid_affine,
+    solid_from_shell,
+    surface_from_field,
+    surface_voxels,
+)
+from sam3d_objects.reconstruct import PatientField, PlacedSolid, average
 
 BALL = 4 / 3 * np.pi
 CENTER_MM = np.array([12.3, -40.7, 5.1])

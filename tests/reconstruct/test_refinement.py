@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam3d_objects.mesh import Mesh, ObjectFrame, surface_from_field
+from sam3d_objects.mesh import Mesh, ObjectFrame, occupancy_grid, surface_from_field
 from sam3d_objects.model import SAM3DObjects, load_model
 from sam3d_objects.model.flexicubes import Surface
+from sam3d_objects.model.latent.voxels import latent_voxels
 from sam3d_objects.reconstruct import refine
-from sam3d_objects.reconstruct.refinement import latent_voxels, noise_of_places
+from sam3d_objects.reconstruct.refinement import noise_of_places
 from tests.training.small_model import SIDE, small_latent_stage, small_model
 
 INPUTS = ("image", "rgb_image", "mask", "rgb_image_mask")
@@ -39,9 +40,15 @@ def in_its_box(mesh: Mesh) -> Mesh:
     return Mesh(ObjectFrame.from_points(mesh.vertices).to_object(mesh.vertices), mesh.faces)
 
 
+def voxels_of(mesh: Mesh, occupancy: str) -> tuple[Tensor, Tensor]:
+    """The voxels of a mesh on the 32^3 grid over its box."""
+    shares, touched = (occupancy_grid(in_its_box(mesh), 32, kind) for kind in ("solid", "surface"))
+    return latent_voxels(shares, touched, occupancy)
+
+
 @pytest.mark.parametrize("occupancy", ["solid", "surface"])
 def test_the_voxels_are_a_shell_around_the_interior(occupancy: str) -> None:
-    coordinates, interior = latent_voxels(in_its_box(ellipsoid()), 32, occupancy)
+    coordinates, interior = voxels_of(ellipsoid(), occupancy)
     shell = torch.zeros(32, 32, 32, dtype=torch.bool)
     shell[tuple(coordinates[:, 1:].long().T)] = True
     assert shell.any() and interior.any() and not (shell & interior[0]).any()
@@ -53,13 +60,13 @@ def test_the_voxels_are_a_shell_around_the_interior(occupancy: str) -> None:
 
 
 def test_a_sheet_thinner_than_a_voxel_has_voxels() -> None:
-    coordinates, interior = latent_voxels(in_its_box(ellipsoid(np.array([20.0, 20.0, 0.2]))), 32, "solid")
+    coordinates, interior = voxels_of(ellipsoid(np.array([20.0, 20.0, 0.2])), "solid")
     assert not interior.any()
     assert len(coordinates) > 0.6 * np.pi * 16**2  # about the disc's own area
 
 
 def test_one_voxel_more_leaves_the_others_their_noise() -> None:
-    coordinates, _ = latent_voxels(in_its_box(ellipsoid()), 32, "solid")
+    coordinates, _ = voxels_of(ellipsoid(), "solid")
     noise = noise_of_places(coordinates, 32, 8, seed=3)
     assert noise.shape == (len(coordinates), 8) and abs(float(noise.std()) - 1) < 0.05
     assert torch.equal(noise_of_places(coordinates[1:], 32, 8, seed=3), noise[1:])

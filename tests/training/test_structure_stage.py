@@ -125,7 +125,7 @@ def test_draws_share_one_embedding_and_dropout_zeroes_the_condition(
 
     monkeypatch.setattr(model, "embed", counting)
     spy = Spy()
-    loss, parts = stage.loss(spy, batch, torch.Generator().manual_seed(0))
+    loss, parts = stage.loss(spy, batch, stage.draw(4, torch.Generator().manual_seed(0)))
     assert embedded == [False] and len(spy.calls) == 1
     x, t, condition, d = spy.calls[0]
     assert x["shape"].shape == (12, 8, 64) and condition.shape[0] == 4  # one condition serves its three draws
@@ -148,7 +148,8 @@ def test_validation_is_the_same_each_time_and_keeps_every_condition(
     trainer(stage, tmp_path)._prepare()
     batch = stage.make_batch([stage.validation_samples[i] for i in range(6)])
     spies = [Spy(), Spy()]
-    results = [stage.validate(spy, batch, torch.Generator().manual_seed(3)) for spy in spies]
+    draws = [stage.validation_draw(6, torch.Generator().manual_seed(3)) for _ in spies]
+    results = [stage.validate(*of_one) for of_one in zip(spies, [batch] * 2, draws, strict=True)]
     assert results[0] == results[1]
     (x, t, condition, _), (again, *_) = spies[0].calls[0], spies[1].calls[0]
     assert torch.equal(x["shape"], again["shape"]) and t.unique().numel() == 4
@@ -214,7 +215,7 @@ def test_pointmap_tokens_are_dropped_as_the_contract_says(model: SAM3DObjects, d
     stage = StructureStage(model, train, None, tmp_path / "targets", contract, options)
     stage.prepare(torch.device("cpu"), print)
     spy = Spy()
-    stage.loss(spy, stage.make_batch([train[0]]), torch.Generator())
+    stage.loss(spy, stage.make_batch([train[0]]), stage.draw(1, torch.Generator()))
     zero = (spy.calls[0][2][0] == 0).all(dim=1)
     # Two pointmaps of 2 x 2 windows come last; images and masks have a cls and 2 x 2 patches, each twice.
     assert zero.tolist() == [False] * 20 + [True] * 8

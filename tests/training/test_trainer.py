@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from sam3d_objects.training import LoopOptions, MedicalTrainer, NonFiniteLossError
+from sam3d_objects.training import LoopOptions, MedicalTrainer, NonFiniteLossError, Validated
 from tests.training.toy_stage import ToyStage
 
 
@@ -93,8 +94,8 @@ def test_a_non_finite_loss_stops_and_names_the_samples(tmp_path: Path) -> None:
 
 def test_a_non_finite_gradient_stops(tmp_path: Path) -> None:
     class Exploding(ToyStage):
-        def loss(self, network: Any, batch: Any, generator: Any) -> Any:
-            loss, parts = super().loss(network, batch, generator)
+        def loss(self, network: Any, batch: Any, draws: Any) -> Any:
+            loss, parts = super().loss(network, batch, draws)
             return (loss * 0).sqrt(), parts  # the loss is 0; sqrt has an infinite slope there
 
     with pytest.raises(NonFiniteLossError, match="gradient"):
@@ -104,7 +105,7 @@ def test_a_non_finite_gradient_stops(tmp_path: Path) -> None:
 def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
     dice = iter([0.5, 0.7, 0.6, 0.65, 0.9])
     stage = ToyStage()
-    result = trainer(tmp_path, stage, lambda: {"dice": next(dice)}, epochs=5, patience=2).train()
+    result = trainer(tmp_path, stage, lambda: Validated({"dice": next(dice)}), epochs=5, patience=2).train()
     assert result.stopped_early and result.epochs == 4 and result.metrics["dice"] == 0.7
     saved = json.loads((tmp_path / "best" / "metrics.json").read_text())
     assert saved["dice"] == 0.7 and "loss" in saved
@@ -113,17 +114,57 @@ def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
 
 def test_a_validator_that_returns_nan_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteLossError, match="dice"):
-        trainer(tmp_path, validator=lambda: {"dice": float("nan")}).train()
+        trainer(tmp_path, validator=lambda: Validated({"dice": float("nan")})).train()
 
 
-def test_validation_draws_the_same_each_time_and_leaves_no_trace(tmp_path: Path) -> None:
+def test_what_is_best_the_stage_says(tmp_path: Path) -> None:
+    class Shortest(ToyStage):
+        def score(self, metrics: Any) -> float | None:
+            return -metrics["assd_mm"]
+
+    assd_mm = iter([3.0, 1.0, 2.0])
+    loop = trainer(tmp_path, Shortest(), lambda: Validated({"assd_mm": next(assd_mm), "dice": 0.5}))
+    assert loop.train().metrics["assd_mm"] == 1.0 and loop.counters.best_epoch == 2
+
+
+def test_pictures_go_to_tensorboard_at_the_step_of_their_validation(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    red = np.zeros((4, 6, 3), np.uint8)
+    red[..., 0] = 255
+    trainer(tmp_path, ToyStage(), lambda: Validated({"dice": 0.5}, {"slices": red}), epochs=2).train()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = events.Images("validation/slices")
+    assert [(one.step, one.width, one.height) for one in shown] == [(4, 6, 4), (8, 6, 4)]
+    assert [one.step for one in events.Scalars("validation/dice")] == [4, 8]
+
+
+def test_a_picture_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"picture 'grey' must be \(Y, X, 3\) of uint8, got \(4, 6\) of uint8"):
+        Validated({}, {"grey": np.zeros((4, 6), np.uint8)})
+
+
+def test_memory_is_estimated_and_compared(tmp_path: Path) -> None:
+    text, stage = io.StringIO(), ToyStage()
+    stage.module = torch.nn.Sequential(torch.nn.Linear(3, 512), torch.nn.Linear(512, 512), torch.nn.Linear(512, 3))
+    trainer(tmp_path, stage, text=text, epochs=1).train()
+    said = text.getvalue()
+    assert said.index("memory of a training step, estimated") < said.index("epoch 1 of 1")
+    assert said.index("done after") < said.rindex("memory of a training step: ")
+
+
+def test_without_blocks_there_is_nothing_to_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stage toy: its network has no blocks"):
+        trainer(tmp_path, checkpoint_activations=True)
+
+
+def test_validation_draws_the_same_each_time(tmp_path: Path) -> None:
     stage = ToyStage()
     loop = trainer(tmp_path, stage)
-    state = torch.get_rng_state()
     first, second = loop.validate(), loop.validate()
     assert first == second
     assert torch.equal(stage.validation_draws[0], stage.validation_draws[2])  # two batches in each
-    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_without_validation_patients_best_is_last(tmp_path: Path) -> None:

@@ -60,16 +60,24 @@ class ToyStage:
     def sample_names(self, samples: Sequence[Any]) -> list[str]:
         return [f"toy_{index}" for index, _ in samples]
 
-    def loss(
-        self, network: nn.Module, batch: dict[str, Tensor], generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        noise = torch.randn(batch["x"].shape, generator=generator) * self.noise
-        loss = (network(batch["x"]) - 2 * batch["x"] - noise).square().mean()
-        return loss, {"noise": noise.square().mean()}
+    def draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"noise": torch.randn(count, 3, generator=generator) * self.noise}
 
-    def validate(self, network: nn.Module, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        self.validation_draws.append(torch.randn(2, generator=generator))
+    def validation_draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        self.validation_draws.append(torch.randn(count, generator=generator))
+        return {}
+
+    def loss(
+        self, network: nn.Module, batch: dict[str, Tensor], draws: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = (network(batch["x"]) - 2 * batch["x"] - draws["noise"]).square().mean()
+        return loss, {"noise": draws["noise"].square().mean()}
+
+    def validate(self, network: nn.Module, batch: dict[str, Tensor], draws: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"loss": (network(batch["x"]) - 2 * batch["x"]).square().mean()}
+
+    def score(self, metrics: Mapping[str, float]) -> float | None:
+        return metrics.get("dice", -metrics.get("loss", 0.0)) if metrics else None
 
     def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
         state = {k: p.detach().clone() for k, p in self.module.named_parameters() if p.requires_grad}

@@ -27,8 +27,13 @@ class _PointKernel(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, 1, 1, 1, in_channels))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
-        nn.init.kaiming_uniform_(self.weight.view(out_channels, in_channels), a=math.sqrt(5))
+        self.bias = nn.Parameter(torch.empty(out_channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weight as `nn.Linear` does; the bias is 0."""
+        nn.init.kaiming_uniform_(self.weight.view(len(self.weight), -1), a=math.sqrt(5))
+        nn.init.zeros_(self.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         out_channels, in_channels = self.weight.shape[0], self.weight.shape[-1]

@@ -23,7 +23,7 @@ from sam3d_objects.model.lora.state import (
     load_lora_state_dict,
 )
 from sam3d_objects.model.lora.summary import lora_summary
-from sam3d_objects.model.lora.targets import DEFAULT_OUTPUT_LAYERS, DEFAULT_TARGETS, MLP_TARGETS
+from sam3d_objects.model.lora.targets import ALL_PARAMETERS, DEFAULT_OUTPUT_LAYERS, DEFAULT_TARGETS, MLP_TARGETS
 from sam3d_objects.model.lora.trainable import (
     count_parameters,
     freeze_base_params,
@@ -35,6 +35,7 @@ from sam3d_objects.model.lora.trainable import (
 )
 
 __all__ = [
+    "ALL_PARAMETERS",
     "DEFAULT_OUTPUT_LAYERS",
     "DEFAULT_TARGETS",
     "MLP_TARGETS",

@@ -43,7 +43,7 @@ class LoRAConfig:
     Args:
         rank, alpha, dropout: of every layer that `patterns` does not say otherwise for.
         target_modules: globs or regular expressions of full paths; None is every attention projection, or, if
-            there are `patterns`, what these match.
+            there are `patterns`, what these match. Empty, and no `patterns`: no LoRA at all, only `trained_modules`.
         patterns: pattern -> some of rank, alpha, dropout. What it matches is adapted; of several, the last
             one wins.
         trained_modules: globs or regular expressions of modules or parameters that train fully (heads,
@@ -66,6 +66,11 @@ class LoRAConfig:
         if self.target_modules is not None:
             object.__setattr__(self, "target_modules", _texts(self.target_modules, "target_modules"))
         object.__setattr__(self, "trained_modules", _texts(self.trained_modules, "trained_modules"))
+
+    @property
+    def without_lora(self) -> bool:
+        """Whether no layer gets an adapter, so that what trains does so fully."""
+        return self.target_modules == () and not self.patterns
 
     @property
     def defaults(self) -> LayerOptions:

@@ -80,6 +80,10 @@ def setup_from_config(
     model: nn.Module, config: LoRAConfig, *, seed: int | None = None, generator: torch.Generator | None = None
 ) -> dict[str, int]:
     """Adapt a model in place as a config says, silently; returns the counts of `count_parameters`."""
+    if config.without_lora:
+        freeze_base_params(model)
+        unfreeze(model, config.trained_modules)
+        return count_parameters(model)
     return setup_lora_for_medical_finetuning(
         model,
         config.rank,

@@ -35,7 +35,8 @@ def lora_summary(model: nn.Module) -> str:
         for line, members in group_paths(paths).items()
     ]
     width = max((len(line) for line, _ in rows), default=0)
-    lines = [f"LoRA on {len(layers)} layers", *(f"  {line:<{width}}  {text}" for line, text in rows)]
+    lines = [f"LoRA on {len(layers)} layers" if layers else "no LoRA"]
+    lines += [f"  {line:<{width}}  {text}" for line, text in rows]
     modules, parameters = trained_fully(model)
     if modules or parameters:
         lines += ["trained fully", *(f"  {line}" for line in group_paths(modules + parameters))]

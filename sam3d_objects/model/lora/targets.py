@@ -23,6 +23,9 @@ DEFAULT_OUTPUT_LAYERS = (r"re:(.*\.)?latent_mapping\.(?!translation_scale\.)[^.]
 and no loss reaches it, so it would be saved for nothing and fail every check that all which is trainable
 moves."""
 
+ALL_PARAMETERS = (r"re:(?!latent_mapping\.translation_scale\.out_layer\.)(.*\.)?(weight|bias|gamma|pos_emb)",)
+"""Every parameter of our networks, for training without LoRA; the one head that no loss reaches is left out."""
+
 # In no module path and no glob: a text that holds one of these (or starts with a dot) is a regular
 # expression.
 _REGEX_ONLY = re.compile(r"[\\^$|+(){}]|^\.")

@@ -41,9 +41,15 @@ class _Kernel(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        bound = (TAPS * in_channels) ** -0.5  # as `nn.Conv3d` initialises
-        self.weight = nn.Parameter(torch.empty(out_channels, 3, 3, 3, in_channels).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(out_channels).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(out_channels, 3, 3, 3, in_channels))
+        self.bias = nn.Parameter(torch.empty(out_channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw both as `nn.Conv3d` does."""
+        bound = (TAPS * self.weight.shape[-1]) ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
 
 
 class _Convolve(torch.autograd.Function):

@@ -14,8 +14,14 @@ class SparseGroupNorm(nn.Module):
         assert channels % groups == 0, (channels, groups)
         self.groups = groups
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start with a scale of 1 and a shift of 0."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Map features (N, C) to (N, C) of the same dtype; a sample without voxels stays so."""

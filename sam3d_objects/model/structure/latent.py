@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from sam3d_objects.model.embeddings import absolute_position_embedding, grid_coordinates
 
+POSITION_STD = 0.02
+
 
 class LearntPositionEmbedder(nn.Module):
     """A learnt position embedding (T, C)."""
@@ -16,7 +18,7 @@ class LearntPositionEmbedder(nn.Module):
 
     def __init__(self, model_channels: int, token_len: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.randn(token_len, model_channels) * 0.02)
+        self.table = nn.Parameter(torch.randn(token_len, model_channels) * POSITION_STD)
 
 
 class ShapePositionEmbedder(nn.Module):
@@ -50,6 +52,11 @@ class Latent(nn.Module):
             self.pos_emb = table
         else:
             self.register_buffer("pos_emb", table)
+
+    def reset_parameters(self) -> None:
+        """Draw a learnt position embedding anew; a fixed one stays. The layers within have their own way."""
+        if isinstance(self.pos_emb, nn.Parameter):
+            nn.init.normal_(self.pos_emb, std=POSITION_STD)
 
     def to_tokens(self, latent: Tensor) -> Tensor:
         """Map the latent (B, T, c) to tokens (B, T, C)."""

@@ -1,4 +1,4 @@
-"""Targets: what is encoded, that it is encoded once, and the gate."""
+"""Structure targets: what is encoded, that it is encoded once, and how much comes back."""
 
 from pathlib import Path
 
@@ -6,22 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from sam3d_objects.mesh import Mesh, occupancy_grid
-from sam3d_objects.model import SAM3DObjects
-from sam3d_objects.training.targets import (
-    StructureTargets,
-    check_targets,
-    occupancy_iou,
-)
+from sam3d_objects.mesh import occupancy_grid
+from sam3d_objects.model import SAM3DObjects, load_model
+from sam3d_objects.training.targets import StructureTargets, distance_between, occupancy_iou, structure_surface
 from tests.training.small_model import small_model
-
-
-def box(low: float, high: float) -> Mesh:
-    """A closed cube in object coordinates, outward winding."""
-    corners = np.array([[x, y, z] for x in (low, high) for y in (low, high) for z in (low, high)])
-    faces = [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1]]
-    faces += [[2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
-    return Mesh(corners, np.array(faces))
+from tests.training.targets.solids import box, ellipsoid
 
 
 def test_overlap_by_hand() -> None:
@@ -75,9 +64,21 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, model: SAM3DObjects) -> No
     assert path.stat().st_size > 50
 
 
-def test_the_gate_names_what_is_under_the_bar() -> None:
-    ious = [("a/egg/0", 0.9), ("b/egg/0", 0.4), ("c/egg/0", 0.2)]
-    check_targets(ious, 0.0)
-    check_targets(ious[:1], 0.9)
-    with pytest.raises(ValueError, match=r"2 shapes .* under 0.50: c/egg/0 \(0.20\), b/egg/0 \(0.40\)"):
-        check_targets(ious, 0.5)
+def test_a_target_says_how_far_the_decoded_surface_is(tmp_path: Path) -> None:
+    model, shape = load_model("tiny", stages=("structure",)), ellipsoid(0.5, 0.3, 0.25)
+    (made,) = StructureTargets(model, tmp_path).targets([shape])
+    with torch.no_grad():
+        shares = torch.sigmoid(model.decode_structure(made.tokens[None]))[0, 0].double().numpy()
+    alone = distance_between(shape, structure_surface(shares, "solid"))
+    assert (made.distance.mean, made.distance.p95) == pytest.approx((alone.mean, alone.p95), rel=1e-3)
+    assert made.iou > 0.9 and made.distance.mean < 0.2 / 32  # a fifth of a voxel
+    (again,) = StructureTargets(model, tmp_path).targets([shape])
+    assert again.distance == made.distance
+
+
+def test_the_exact_grid_has_its_surface_where_the_shape_is() -> None:
+    shape = ellipsoid(0.5, 0.3, 0.25)
+    solid = structure_surface(occupancy_grid(shape, 32, "solid").astype(np.float64), "solid")
+    shell = structure_surface(occupancy_grid(shape, 32, "surface").astype(np.float64), "surface")
+    assert distance_between(shape, solid).mean < 0.1 / 32 and distance_between(shape, shell).mean < 0.3 / 32
+    assert structure_surface(np.zeros((4, 4, 4)), "solid").is_empty

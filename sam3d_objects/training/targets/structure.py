@@ -4,7 +4,6 @@ gives back.
 Letters: R grid side, T shape tokens, C their channels.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,15 +11,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from sam3d_objects.files import atomic_path
-from sam3d_objects.mesh import SOLID_SUPERSAMPLE, Mesh, occupancy_grid
+from sam3d_objects.arrays import FloatArray
+from sam3d_objects.mesh import (
+    SOLID_SUPERSAMPLE,
+    Mesh,
+    object_grid_affine,
+    occupancy_grid,
+    solid_from_shell,
+    surface_from_field,
+)
 from sam3d_objects.model import SAM3DObjects, fingerprint
+from sam3d_objects.training.targets.distance import SurfaceDistance, distance_between
+from sam3d_objects.training.targets.folder import distance_from_texts, distance_texts, keep, read_kept, shape_key
 
 _BATCH = 8
+_LAYOUT = "structure targets, 2"  # what is kept, and how it is measured
+_LEVEL = 0.5  # of the solid's share: its surface
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,12 @@ class StructureTarget:
     Attributes:
         tokens: (T, C) float32, the posterior mean, not normalised.
         iou: overlap of the shape's occupancy with what the frozen decoder makes of the tokens, in [0, 1].
+        distance: between the shape and the decoded surface, the shape's longest side being 1.
     """
 
     tokens: Tensor
     iou: float
+    distance: SurfaceDistance
 
 
 def occupancy_iou(logits: Tensor, occupancy: Tensor) -> float:
@@ -43,26 +53,41 @@ def occupancy_iou(logits: Tensor, occupancy: Tensor) -> float:
     return int((decoded & given).sum()) / union if union else 1.0
 
 
+def structure_surface(shares: FloatArray, occupancy: str) -> Mesh:
+    """Return the surface of a structure's grid, in object coordinates, as inference takes it.
+
+    Args:
+        shares: (R, R, R) in [0, 1]: of the solid in each voxel, or of a surface being there.
+        occupancy: `solid`, or `surface` for the middle of the shell of voxels above 1/2.
+
+    Returns:
+        a closed mesh; an empty one where nothing is above 1/2.
+    """
+    field = shares if occupancy == "solid" else solid_from_shell(shares > _LEVEL)
+    if not (field > _LEVEL).any():
+        return Mesh(np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64))
+    return surface_from_field(field, _LEVEL, object_grid_affine(len(field)))
+
+
 class StructureTargets:
     """Makes structure targets once and keeps them in a folder, keyed by the SHA-256 of all that made them.
 
     Args:
         model: its encoder and decoder are used, frozen, in float32.
         folder: where targets are kept; files of other models and shapes may lie beside them.
+
+    Attributes:
+        maker: all that a target depends on beside its shape.
     """
 
     def __init__(self, model: SAM3DObjects, folder: Path) -> None:
         self.model, self.folder = model, folder
-        settings = model.settings
-        maker = f"{settings} {SOLID_SUPERSAMPLE} {fingerprint(model.structure_encoder)} "
-        self._maker = (maker + fingerprint(model.structure_decoder)).encode()
+        makers = (fingerprint(model.structure_encoder), fingerprint(model.structure_decoder))
+        self.maker = f"{_LAYOUT} {model.settings} {SOLID_SUPERSAMPLE} {' '.join(makers)}"
 
     def key(self, mesh_object: Mesh) -> str:
         """Return the key of a shape's target: 64 hex digits."""
-        digest = hashlib.sha256(self._maker)
-        for array in (mesh_object.vertices, mesh_object.faces):
-            digest.update(str(array.shape).encode() + array.tobytes())
-        return digest.hexdigest()
+        return shape_key(self.maker, mesh_object)
 
     def targets(self, meshes_object: Iterable[Mesh]) -> Iterator[StructureTarget]:
         """Yield the target of each closed shape in object coordinates, from the folder where it is there."""
@@ -86,44 +111,23 @@ class StructureTargets:
         occupancy = torch.from_numpy(np.stack(padded))[:, None].to(self.model.device)
         tokens = self.model.encode_structure(occupancy).float()
         logits = self.model.decode_structure(tokens)
-        return [
-            StructureTarget(tokens[i].cpu().clone(), occupancy_iou(logits[i], occupancy[i])) for i in range(len(grids))
-        ]
+        made = []
+        for index, mesh in enumerate(meshes_object):
+            shares = torch.sigmoid(logits[index, 0]).double().cpu().numpy()
+            distance = distance_between(mesh, structure_surface(shares, settings.occupancy))
+            iou = occupancy_iou(logits[index], occupancy[index])
+            made.append(StructureTarget(tokens[index].cpu().clone(), iou, distance))
+        return made
 
 
 def _keep(path: Path, target: StructureTarget) -> StructureTarget:
-    with atomic_path(path) as temporary:
-        save_file({"tokens": target.tokens}, temporary, metadata={"iou": repr(target.iou)})
+    keep(path, {"tokens": target.tokens}, {"iou": repr(target.iou)} | distance_texts(target.distance))
     return target
 
 
 def _read(path: Path) -> StructureTarget | None:
-    """Return a kept target; None where there is none, or where the file is damaged and must be made again."""
-    if not path.is_file():
+    kept = read_kept(path)
+    if kept is None:
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            return StructureTarget(file.get_tensor("tokens").clone(), float(file.metadata()["iou"]))
-    except SafetensorError:
-        return None
-
-
-def check_targets(ious: Iterable[tuple[str, float]], bar: float) -> None:
-    """Refuse targets whose encode -> decode overlap is under the bar.
-
-    Args:
-        ious: (name of the shape, IoU) pairs.
-        bar: the least IoU; 0 accepts all.
-
-    Raises:
-        ValueError: some are under the bar; the message names them, worst first, and says what can be done.
-    """
-    poor = sorted((iou, name) for name, iou in ious if iou < bar)
-    if not poor:
-        return
-    listed = ", ".join(f"{name} ({iou:.2f})" for iou, name in poor[:20])
-    more = f" and {len(poor) - 20} more" if len(poor) > 20 else ""
-    raise ValueError(
-        f"{len(poor)} shapes have an encode -> decode IoU under {bar:.2f}: {listed}{more}. "
-        "Leave these cases out, use a base with a finer grid, or lower the bar (target_iou_bar)"
-    )
+    tensors, texts = kept
+    return StructureTarget(tensors["tokens"], float(texts["iou"]), distance_from_texts(texts))

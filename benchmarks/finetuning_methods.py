@@ -1,0 +1,340 @@
+"""LoRA of several ranks, full fine-tuning and training from scratch, judged on every patient of a data set.
+
+    python benchmarks/finetuning_methods.py --data_root data/hippocampus --out runs/methods [--epochs 20] [--jobs 2]
+
+The data set is cut into folds by patient. In each fold every method trains with the same number of steps
+(`sam3d-med train`), and is scored on the fold's test patients (`sam3d-med eval`); the base model, simple methods and a
+direct-regression network are scored on the same slices. Scores are pooled over the folds, with 95 % intervals over
+patients; systems are compared case by case. Each step is a process of its own, whose peak memory is measured. It may be
+killed at any moment and called again: what is done stays done. Results: OUT/methods.md and OUT/methods.json.
+"""
+
+import argparse
+import math
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from sam3d_objects import cli
+from sam3d_objects.dataset.folds import FoldOptions, make_folds
+from sam3d_objects.evaluation.pooled import (
+    differences_table,
+    pooled_differences,
+    pooled_systems,
+    rows_as,
+    systems_table,
+)
+from sam3d_objects.evaluation.rows import Row
+from sam3d_objects.files import atomic_path, read_json, write_json
+
+# Each learns best at a rate of its own: small matrices bear a high one, trained weights a lower one.
+METHODS: Mapping[str, tuple[str, ...]] = {
+    "lora_r4": ("--method", "lora", "--lora_rank", "4", "--lora_alpha", "8"),
+    "lora_r8": ("--method", "lora", "--lora_rank", "8", "--lora_alpha", "16"),
+    "lora_r16": ("--method", "lora", "--lora_rank", "16", "--lora_alpha", "32"),
+    "full": ("--method", "full", "--lr", "5e-4"),
+    "scratch": ("--method", "scratch", "--lr", "1e-3"),
+}
+REFERENCE = "lora_r16"  # its evaluation also judges what does not depend on the method, and its stages are added to
+SIMPLE = ("extrusion", "ellipsoid", "mean_shape", "nearest_shape", "pca_shape")
+DIRECT = "direct"
+STAGES = ("latent", "decoder")
+ADDED = {"stage_latent": "+latent", "stage_decoder": "+latent+decoder"}
+RECORD = "done.json"
+CHILD = "--child"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command in a folder of its own; done when RECORD is there, which says what it took.
+
+    Attributes:
+        name: fold/method/train or fold/method/eval.
+        folder: of its record and its log.
+        words: of the command.
+        copies: adapter folders that it needs copies of: copy -> original.
+    """
+
+    name: str
+    folder: Path
+    words: tuple[str, ...]
+    copies: Mapping[Path, Path] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> dict[str, float] | None:
+        """Minutes and peak resident memory (MiB) if it is done."""
+        path = self.folder / RECORD
+        return read_json(path) if path.is_file() else None
+
+    def run(self, threads: int) -> None:
+        """Run it unless it is done; its output goes to log.txt.
+
+        Raises:
+            ValueError: it failed; the message has its last line and its log.
+        """
+        if self.cost:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for copy, original in self.copies.items():
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(original, copy)
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        began, log_file = time.monotonic(), self.folder / "log.txt"
+        with open(log_file, "ab") as log:
+            command = [sys.executable, str(Path(__file__).resolve()), CHILD, *self.words]
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+            _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            lines = [
+                line for line in log_file.read_text(encoding="utf-8", errors="replace").split("\n") if line.strip()
+            ]
+            raise ValueError(f"{self.name}: status {child.returncode}: {lines[-1] if lines else ''} (see {log_file})")
+        minutes = (time.monotonic() - began) / 60
+        write_json(self.folder / RECORD, {"minutes": minutes, "peak_mib": usage.ru_maxrss / 1024})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for on the command line."""
+
+    out: Path
+    methods: tuple[str, ...]
+    stages: bool
+    direct: bool
+    only: tuple[str, ...]
+    epochs: int | None
+    config: Path | None
+    base: str
+    seed: int
+    threads: int
+    jobs: int
+
+    @property
+    def reference(self) -> str:
+        """The method whose evaluation also judges what does not depend on the method."""
+        return REFERENCE if REFERENCE in self.methods else self.methods[0]
+
+    def run_folder(self, fold: Path, name: str) -> Path:
+        """Where a method's run in a fold lies."""
+        return self.out / "runs" / fold.name / name
+
+    @property
+    def common(self) -> tuple[str, ...]:
+        """Words of every command."""
+        preset = ("--config", str(self.config)) if self.config else ()
+        return (*preset, "--base", self.base, "--seed", str(self.seed))
+
+
+def method_steps(settings: Settings, fold: Path, name: str) -> list[Step]:
+    """Train a method in a fold, and score it; after the reference the other stages, if they are asked for."""
+    folder, reference = settings.run_folder(fold, name), name == settings.reference
+    systems = ("base", "adapted", *SIMPLE) if reference else ("adapted",)
+    direct = ("--direct",) if reference and settings.direct else ()
+    epochs = ("--epochs", str(settings.epochs)) if settings.epochs else ()
+    steps = [
+        train_step(settings, fold, name, (*METHODS[name], *epochs)),
+        score_step(settings, fold, name, systems, folder / "training" / "best", {}, direct),
+    ]
+    if not (reference and settings.stages):
+        return steps
+    adapters = {"structure": folder / "training" / "best"}
+    for stage in STAGES:
+        label = f"stage_{stage}"
+        adapters = {**adapters, stage: settings.run_folder(fold, label) / "training" / "best"}
+        together = settings.run_folder(fold, label) / "adapters"
+        copies = {together / part: original for part, original in adapters.items()}
+        steps.append(train_step(settings, fold, label, (*METHODS[name], "--stage", stage)))
+        steps.append(score_step(settings, fold, label, ("adapted",), together, copies))
+    return steps
+
+
+def train_step(settings: Settings, fold: Path, name: str, words: Sequence[str]) -> Step:
+    """One training: without early stopping, so that all methods take as many steps."""
+    folder = settings.run_folder(fold, name)
+    places = ("--data_root", str(fold), "--checkpoint_dir", str(folder / "training"))
+    command = ("train", *settings.common, *places, "--patience", "0", "--resume", *words)
+    return Step(f"{fold.name}/{name}/train", folder / "train", command)
+
+
+def score_step(
+    settings: Settings,
+    fold: Path,
+    name: str,
+    systems: Sequence[str],
+    adapter: Path,
+    copies: Mapping[Path, Path],
+    words: Sequence[str] = (),
+) -> Step:
+    """One evaluation."""
+    folder = settings.run_folder(fold, name)
+    places = ("--checkpoint", str(adapter), "--data_root", str(fold), "--eval_dir", str(folder / "evaluation"))
+    command = ("eval", *settings.common, *places, "--systems", ",".join(systems), *words)
+    return Step(f"{fold.name}/{name}/eval", folder / "eval", command, copies)
+
+
+def run_all(settings: Settings, folds: Sequence[Path]) -> list[str]:
+    """Run what is not done, several chains of steps at once, keeping the table up to date; returns what failed."""
+    failures: list[str] = []
+    lock = threading.Lock()
+
+    def run_chain(chain: list[Step]) -> None:
+        for step in chain:
+            print(f"{step.name}: {'was done' if step.cost else 'running'}", flush=True)
+            try:
+                step.run(settings.threads)
+            except (ValueError, OSError) as error:
+                print(error, flush=True)
+                failures.append(str(error))
+                return
+            with lock:
+                write_results(settings, folds)
+
+    chains = [method_steps(settings, fold, name) for fold in folds for name in settings.methods]
+    if settings.only:
+        chains = [[step for step in chain if any(part in step.name for part in settings.only)] for chain in chains]
+    with ThreadPoolExecutor(settings.jobs) as pool:
+        list(pool.map(run_chain, chains))
+    return failures
+
+
+def judged(settings: Settings, folds: Sequence[Path]) -> dict[str, list[Row]]:
+    """System -> its rows, pooled over the folds in which it was judged."""
+    rows: dict[str, list[Row]] = {}
+    for fold in folds:
+        for name in (*settings.methods, *(f"stage_{stage}" for stage in STAGES)):
+            folder = settings.run_folder(fold, name)
+            if not (folder / "eval" / RECORD).is_file():
+                continue
+            names = {"adapted": ADDED.get(name, name)}
+            if name == settings.reference:
+                names |= {other: other for other in ("base", *SIMPLE, *([DIRECT] if settings.direct else []))}
+            for row in rows_as(folder / "evaluation" / "rows.csv", names):
+                rows.setdefault(row.system, []).append(row)
+    return rows
+
+
+def training_facts(settings: Settings, folds: Sequence[Path], name: str) -> dict[str, float]:
+    """What a method's adapters are and took: means over the folds, the largest peak."""
+    run_folders = [settings.run_folder(fold, name) for fold in folds]
+    done = [folder for folder in run_folders if (folder / "train" / RECORD).is_file()]
+    if not done:
+        return {}
+    costs = [read_json(folder / "train" / RECORD) for folder in done]
+    files = [folder / "training" / "best" / "adapter_model.safetensors" for folder in done]
+    return {
+        "parameters": max(parameters_of(file) for file in files),
+        "adapter_mb": max(file.stat().st_size for file in files) / 1e6,
+        "minutes": sum(cost["minutes"] for cost in costs) / len(costs),
+        "peak_mib": max(cost["peak_mib"] for cost in costs),
+    }
+
+
+def parameters_of(file: Path) -> int:
+    """Numbers in a .safetensors file."""
+    with safe_open(file, framework="numpy") as tensors:
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+
+
+def pairs(settings: Settings, systems: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Which systems are compared case by case: each LoRA with full, the best adapted with what a user would try."""
+    trained = [name for name in systems if name in METHODS or name in ADDED.values()]
+    if not trained:
+        return []
+    best = max(trained, key=lambda name: float(systems[name]["dice"]["mean"]["value"]))
+    wanted = [(name, "full") for name in trained if name.startswith("lora")]
+    wanted += [(best, other) for other in ("base", "scratch", "full", DIRECT, *SIMPLE)]
+    wanted += [(ADDED["stage_latent"], settings.reference), (ADDED["stage_decoder"], ADDED["stage_latent"])]
+    known = [pair for pair in wanted if pair[0] != pair[1] and set(pair) <= systems.keys()]
+    return list(dict.fromkeys(known))
+
+
+def write_results(settings: Settings, folds: Sequence[Path]) -> None:
+    """Write methods.json and methods.md."""
+    rows = judged(settings, folds)
+    systems = pooled_systems(rows)
+    runs = {name: next((run for run, added in ADDED.items() if added == name), name) for name in systems}
+    facts = {name: training_facts(settings, folds, run) for name, run in runs.items()}
+    differences = pooled_differences(rows, pairs(settings, systems))
+    asked = {"folds": len(folds), "epochs": settings.epochs, "base": settings.base, "seed": settings.seed}
+    found = {name: {**figures, **facts[name]} for name, figures in systems.items()}
+    write_json(settings.out / "methods.json", {**asked, "systems": found, "differences": differences})
+    columns = {"trained": "parameters", "MB": "adapter_mb", "minutes": "minutes", "peak MiB": "peak_mib"}
+    forms = {"trained": "{:,.0f}", "MB": "{:.2f}", "minutes": "{:.1f}", "peak MiB": "{:.0f}"}
+    further = {
+        title: {name: forms[title].format(own[key]) for name, own in facts.items() if own}
+        for title, key in columns.items()
+    }
+    text = (
+        f"# Methods compared\n\n{len(folds)} folds by patient, {settings.epochs or 'default'} epochs each without "
+        f"early stopping, base {settings.base}, seed {settings.seed}. Mean over median, 95 % bootstrap intervals over "
+        "patients. Trained numbers are those that the adapter holds; minutes and peak memory (resident) are of the "
+        "training.\n\n"
+        f"{systems_table(systems, further)}\n\nOn the same cases:\n\n{differences_table(differences)}\n"
+    )
+    with atomic_path(settings.out / "methods.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does: else a second call would write into the same folders."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def parse(words: Sequence[str] | None = None) -> tuple[Path, int, Settings]:
+    """The data set, the number of folds, and the settings."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_root", type=Path, required=True, help="prepared data set; its own split is not used")
+    parser.add_argument("--out", type=Path, required=True, help="folder of folds, runs and results")
+    parser.add_argument("--folds", type=int, default=5, help="folds by patient (default 5)")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), help="default: all")
+    parser.add_argument("--stages", action="store_true", help="also train latent and decoder, and score them added")
+    parser.add_argument("--no_direct", action="store_true", help="leave the direct-regression network out")
+    parser.add_argument("--only", nargs="+", default=[], help="only steps with such a text, e.g. fold0/ lora_r4/train")
+    parser.add_argument("--epochs", type=int, help="epochs of every method (default: those of the structure stage)")
+    parser.add_argument("--config", type=Path, help="preset with sections train and evaluate, for all methods")
+    parser.add_argument("--base", default="tiny", help="base model (default tiny)")
+    parser.add_argument("--seed", type=int, default=0, help="of folds, training and evaluation (default 0)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process (default 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at once (default 1)")
+    given = vars(parser.parse_args(words))
+    data_root, folds, direct = given.pop("data_root"), given.pop("folds"), not given.pop("no_direct")
+    for name in ("methods", "only"):
+        given[name] = tuple(given[name])
+    return data_root, folds, Settings(direct=direct, **given)
+
+
+def main() -> int:
+    """Run everything, print the table, and return 1 if a step failed."""
+    data_root, count, settings = parse()
+    folds = make_folds(data_root, settings.out / "folds", FoldOptions(count, seed=settings.seed))
+    failures = run_all(settings, folds)
+    write_results(settings, folds)
+    print((settings.out / "methods.md").read_text(encoding="utf-8"))
+    for failure in failures:
+        print(f"FAILED {failure}", file=sys.stderr)
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [CHILD]:
+        end_with_parent()
+        sys.exit(cli.main(sys.argv[2:]))
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""The stages of training, put together from what the command line was told: model, slices, contract, options."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sam3d_objects.config import TrainOptions
+from sam3d_objects.dataset import Augment, TS_SAM3D_Dataset
+from sam3d_objects.model import SAM3DObjects, load_model
+from sam3d_objects.model.lora import DEFAULT_TARGETS, MLP_TARGETS
+from sam3d_objects.model.quantised import frozen_base
+from sam3d_objects.model.stages import DECODER, LATENT, STRUCTURE, adapted_module
+from sam3d_objects.training import LoopOptions, Stage, StructureOptions, StructureStage, ValidationSlices, contract_of
+from sam3d_objects.training.stages.decoder import DecoderStage
+from sam3d_objects.training.stages.decoder_options import DecoderOptions
+from sam3d_objects.training.stages.latent import LatentFlowStage
+from sam3d_objects.training.stages.latent_options import LatentOptions
+from sam3d_objects.training.targets import InversionOptions
+from sam3d_objects.training.varied import VariedStage
+
+from .models import torch_device
+from .organs import organ_names
+
+TARGETS_FOLDER = "targets"
+OVERFIT_REPEATS = 25  # an epoch of a few samples would be mostly validation and lines for people
+OVERFIT_DRAWS = 4
+BuiltStage = StructureStage | LatentFlowStage | DecoderStage
+_STAGES: dict[str, tuple[type, type]] = {
+    STRUCTURE: (StructureStage, StructureOptions),
+    LATENT: (LatentFlowStage, LatentOptions),
+    DECODER: (DecoderStage, DecoderOptions),
+}
+_KEPT = ("samples", "steps", "guidance", "threshold", "fit")
+
+
+@dataclass(frozen=True)
+class ReadyStage:
+    """A stage to be trained, with what a validator needs.
+
+    Attributes:
+        stage: for the loop.
+        built: the same without variations, which has the targets.
+        model: that it adapts a module of.
+        validation_slices: of validation patients; None where there are none, and for overfitting.
+        fixed: the slices that are learnt by heart; None otherwise.
+    """
+
+    stage: Stage
+    built: BuiltStage
+    model: SAM3DObjects
+    validation_slices: ValidationSlices | None
+    fixed: ValidationSlices | None = None
+
+
+def ready_stage(data_root: Path, options: TrainOptions) -> ReadyStage:
+    """Put a stage together: model, training and validation slices, contract, options.
+
+    Args:
+        data_root: prepared folder.
+        options: of one stage (`TrainOptions.of_stage`).
+
+    Raises:
+        ValueError: the base has no such part, the data set has no such organ, or an option does not suit the stage.
+    """
+    halves = ("structure",) if options.stage == STRUCTURE else ("structure", "latent")
+    model = load_model(options.base, stages=halves)
+    samples = _training_slices(data_root, options)
+    validation = fixed = None
+    if options.overfit:
+        fixed = _fixed_slices(samples, options)
+    elif "val" in samples.manifest.split.values():
+        held_out = TS_SAM3D_Dataset(data_root, "val", organ_names(options.organs))
+        validation = ValidationSlices(held_out, options.seed, options.validation_slices or 0)
+    stage_class, options_class = _STAGES[options.stage]
+    contract = contract_of(samples, model, options.pointmap == "drop")
+    given = {name: getattr(options, name) for name in _KEPT if getattr(options, name) is not None}
+    built = stage_class(
+        model,
+        samples,
+        validation,
+        data_root / TARGETS_FOLDER,
+        dataclasses.replace(contract, **given),
+        options_class(**_stage_options(options, options_class)),
+    )
+    # After the stage has taken what it makes targets with, and before adapters go in.
+    frozen_base(adapted_module(model, options.stage), options.base_dtype)
+    record = {"base_dtype": options.base_dtype, "overfit": options.overfit}
+    stage = VariedStage(built, record, None if fixed is None else _fixed_samples(built, fixed), OVERFIT_REPEATS)
+    return ReadyStage(stage, built, model, validation, fixed)
+
+
+def loop_options(options: TrainOptions) -> LoopOptions:
+    """Return what the one loop is told."""
+    values = same_names(options, LoopOptions)
+    if options.overfit:
+        values |= {"patience": 0, "batch_size": min(options.overfit, options.batch_size or options.overfit)}
+    half, gpu = options.base_dtype != "fp32", torch_device(options.device).startswith("cuda")
+    if half and not gpu and options.precision == "auto":
+        values["precision"] = "bf16"  # what `auto` is on a GPU; without autocast half precision weights can't train
+    return LoopOptions(**values)
+
+
+def same_names(options: TrainOptions, cls: type) -> dict[str, Any]:
+    """Return the options that a dataclass of another package has under the same name."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {name: value for name, value in vars(options).items() if name in names}
+
+
+def _training_slices(data_root: Path, options: TrainOptions) -> TS_SAM3D_Dataset:
+    by_heart = options.overfit > 0
+    return TS_SAM3D_Dataset(
+        data_root,
+        "train",
+        organ_names(options.organs),
+        augment=Augment() if options.augment and not by_heart else None,
+        variants=1 if by_heart else options.variants,
+        seed=options.seed,
+        allow_mirror=options.allow_mirror,
+        slices_per_plane=options.slices_per_plane,
+    )
+
+
+def _fixed_slices(samples: TS_SAM3D_Dataset, options: TrainOptions) -> ValidationSlices:
+    """Choose N slices, spread over the training patients, and leave the organs that they don't show out of it."""
+    fixed = ValidationSlices(samples, options.seed, options.overfit)
+    shown = {place[:2] for place in fixed.slices}
+    samples.pairs = [pair for pair in samples.pairs if pair in shown]
+    return fixed
+
+
+def _fixed_samples(built: BuiltStage, fixed: ValidationSlices) -> Sequence[Any]:
+    if isinstance(built, DecoderStage):  # which learns from shapes
+        return list(dict.fromkeys((case, organ, 0) for case, organ, _, _ in fixed.slices))
+    return fixed
+
+
+def _stage_options(options: TrainOptions, cls: type) -> dict[str, Any]:
+    values = same_names(options, cls)
+    values |= {"rank": options.lora_rank, "alpha": options.lora_alpha, "dropout": options.lora_dropout}
+    values["targets"] = options.lora_targets or ((*DEFAULT_TARGETS, *MLP_TARGETS) if options.lora_mlp else ())
+    if cls is StructureOptions:
+        values["drop_pointmap"] = options.pointmap == "drop"
+    else:
+        values["inversion"] = InversionOptions(steps=options.inversion_steps, prior_weight=options.inversion_prior)
+    if options.overfit:
+        # By heart means with the condition, and more draws of each sample make its loss a steadier one.
+        heart = {"condition_dropout": 0.0, "cache_epochs": 0, "draws": max(options.draws, OVERFIT_DRAWS)}
+        values |= {name: value for name, value in heart.items() if name in values}
+    return values

@@ -1,0 +1,58 @@
+"""How a stage's module is changed: by LoRA, as a whole, or from scratch. The rest of the loop is the same."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from sam3d_objects.model.initial import draw_initial_weights
+from sam3d_objects.model.lora import ALL_PARAMETERS, LoRAConfig, lora_summary, setup_from_config
+from sam3d_objects.model.quantised import float32_trained
+
+METHODS = ("lora", "full", "scratch")
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What of a module trains, and from which weights on.
+
+    Attributes:
+        method: `lora` trains low-rank updates, and heads where `lora` names some; `full` all weights; `scratch` all
+            weights, drawn anew as the module's constructor draws them, from the seeded global generator.
+        lora: for the method `lora`.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+
+    method: str = "lora"
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method is one of {', '.join(METHODS)}; got {self.method!r}")
+
+    @property
+    def saved_config(self) -> LoRAConfig:
+        """What `save_adapter` is given; without LoRA the adapter holds all weights that trained."""
+        if self.method == "lora":
+            return self.lora
+        return LoRAConfig(target_modules=(), trained_modules=ALL_PARAMETERS)
+
+    def apply(self, module: nn.Module) -> str:
+        """Freeze the module and make ready what trains, in float32, in place; returns a summary for people.
+
+        Raises:
+            ValueError: a target that the module does not have, or all weights of a base that is kept in half precision
+                or 8 bits: what trains fully needs float32.
+        """
+        if self.method != "lora" and any(p.dtype not in (torch.float32, torch.float64) for p in module.parameters()):
+            raise ValueError(
+                f"method {self.method} trains every weight, and they are not kept in float32: take the base in fp32 "
+                "(--base_dtype fp32), or train with LoRA"
+            )
+        setup_from_config(module, self.saved_config)
+        float32_trained(module)
+        if self.method == "scratch":
+            draw_initial_weights(module)
+        return f"method {self.method}\n{lora_summary(module)}"

@@ -1,0 +1,142 @@
+"""The comparison of methods: its steps are commands, what is done stays done, and its table is what was scored."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from benchmarks.finetuning_methods import (
+    DIRECT,
+    METHODS,
+    RECORD,
+    SIMPLE,
+    Settings,
+    Step,
+    method_steps,
+    parameters_of,
+    parse,
+    run_all,
+    write_results,
+)
+from sam3d_objects.cli.evaluate import evaluate
+from sam3d_objects.cli.parser import CommandParser
+from sam3d_objects.cli.train import train
+from sam3d_objects.evaluation import METRICS, Row, write_rows
+
+FOLDS = (Path("folds/fold0"), Path("folds/fold1"))
+
+
+def settings(out: Path, *words: str) -> Settings:
+    return parse(["--data_root", "data", "--out", str(out), *words])[2]
+
+
+def row(patient: str, dice: float, system: str = "adapted") -> Row:
+    scores = dict.fromkeys(METRICS, 1.0) | {"dice": dice}
+    return Row(patient, patient, "organ", "axial", "largest", 3, system, 0, False, "", 0.1, scores)
+
+
+def finish(chosen: Settings, fold: Path, name: str, dice: list[float], weights: int = 0) -> None:
+    """Put there what a method's training and evaluation in a fold leave behind."""
+    folder = chosen.run_folder(fold, name)
+    systems = ["base", "adapted", *SIMPLE, DIRECT] if name == chosen.reference else ["adapted"]
+    rows = [
+        row(f"{fold.name}-{n}", one * (1 if s == "adapted" else 0.5), s) for n, one in enumerate(dice) for s in systems
+    ]
+    for part in ("train", "eval"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / RECORD).write_text(json.dumps({"minutes": 2.0 + len(fold.name), "peak_mib": 100.0}))
+    (folder / "evaluation").mkdir()
+    write_rows(folder / "evaluation" / "rows.csv", rows)
+    (folder / "training" / "best").mkdir(parents=True)
+    tensors = {"a": np.zeros((weights, 2), dtype=np.float32), "b": np.zeros(3, dtype=np.float32)}
+    save_file(tensors, folder / "training" / "best" / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_step_is_a_command_that_the_parser_takes(tmp_path: Path, name: str) -> None:
+    chosen = settings(tmp_path, "--epochs", "3", "--stages", "--base", "elsewhere", "--seed", "5")
+    commands: dict[str, Callable[..., None]] = {"train": train, "eval": evaluate}
+    for step in method_steps(chosen, FOLDS[0], name):
+        values = CommandParser("x", commands[step.words[0]]).parse(step.words[1:])
+        options = values["options"]
+        assert (options.base, options.seed, values["data_root"]) == ("elsewhere", 5, FOLDS[0])
+        if step.words[0] == "train" and "stage_" not in step.name:
+            assert (options.epochs, options.patience, options.resume) == (3, 0, True)
+            assert options.method == name.split("_")[0]
+
+
+def test_the_reference_also_judges_the_others_and_the_stages_build_on_it(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, "--stages")
+    steps = {step.name: step for step in method_steps(chosen, FOLDS[0], "lora_r16")}
+    assert list(steps) == [
+        f"fold0/{name}/{part}" for name in ("lora_r16", "stage_latent", "stage_decoder") for part in ("train", "eval")
+    ]
+    assert "base,adapted,extrusion" in " ".join(steps["fold0/lora_r16/eval"].words)
+    assert steps["fold0/lora_r16/eval"].words[-1] == "--direct"
+    together = steps["fold0/stage_decoder/eval"].copies
+    assert [copy.name for copy in together] == ["structure", "latent", "decoder"]
+    assert [original.parts[-3] for original in together.values()] == ["lora_r16", "stage_latent", "stage_decoder"]
+    assert [step.name for step in method_steps(chosen, FOLDS[0], "full")] == ["fold0/full/train", "fold0/full/eval"]
+    assert settings(tmp_path, "--methods", "full", "lora_r4").reference == "full"
+
+
+def test_a_step_runs_once_and_says_what_it_took(tmp_path: Path) -> None:
+    original = tmp_path / "original"
+    original.mkdir()
+    (original / "file").write_text("adapter")
+    step = Step("one", tmp_path / "one", ("--version",), {tmp_path / "set" / "structure": original})
+    assert not step.cost
+    step.run(threads=1)
+    cost = json.loads((tmp_path / "one" / RECORD).read_text())
+    assert cost["minutes"] > 0 and 20 < cost["peak_mib"] < 4000
+    assert (tmp_path / "one" / "log.txt").read_text().startswith("sam3d-medical ")
+    assert (tmp_path / "set" / "structure" / "file").read_text() == "adapter"
+    replace(step, words=("no such command",)).run(threads=1)  # it is done
+
+
+def test_what_fails_is_said_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = settings(tmp_path, "--methods", "full", "scratch", "--only", "train")
+    failures = run_all(chosen, FOLDS[:1])
+    assert len(failures) == 2
+    assert all("fold0 is not a prepared data set" in failure and "log.txt" in failure for failure in failures)
+    assert "fold0/scratch/train: running" in capsys.readouterr().out
+
+
+def test_the_table_pools_the_folds_and_compares_case_by_case(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, "--methods", "lora_r16", "full")
+    for fold, shift in zip(FOLDS, (0.0, 0.1), strict=True):
+        finish(chosen, fold, "lora_r16", [0.5 + shift, 0.78 + shift], weights=4)
+        finish(chosen, fold, "full", [0.4 + shift, 0.8 + shift], weights=10)
+    write_results(chosen, FOLDS)
+    found = json.loads((tmp_path / "methods.json").read_text())
+    lora = found["systems"]["lora_r16"]
+    assert (lora["n"], lora["patients"], lora["parameters"], lora["minutes"]) == (4, 4, 11, 7.0)
+    assert lora["dice"]["mean"]["value"] == pytest.approx(0.69)
+    assert lora["dice"]["median"]["value"] == pytest.approx(0.69)
+    assert found["systems"]["base"]["dice"]["mean"]["value"] == pytest.approx(0.345)
+    assert found["differences"]["lora_r16 - full"]["dice"]["value"] == pytest.approx(0.04)
+    assert found["differences"]["lora_r16 - base"]["dice"]["value"] == pytest.approx(0.345)
+    text = (tmp_path / "methods.md").read_text()
+    assert "| full | 4 | 0 | 0.650 (" in text and "| 23 |" in text and "+0.345 (" in text
+
+
+def test_an_evaluation_that_is_not_done_is_not_pooled(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, "--methods", "lora_r16", "full")
+    finish(chosen, FOLDS[0], "lora_r16", [0.5, 0.6])
+    finish(chosen, FOLDS[1], "full", [0.5, 0.6])
+    (chosen.run_folder(FOLDS[1], "full") / "eval" / RECORD).unlink()
+    write_results(chosen, FOLDS)
+    found = json.loads((tmp_path / "methods.json").read_text())
+    assert "full" not in found["systems"] and found["systems"]["lora_r16"]["n"] == 2
+    assert not any("full" in name for name in found["differences"])
+
+
+def test_parameters_are_counted_in_the_file(tmp_path: Path) -> None:
+    save_file(
+        {"a": np.zeros((3, 4), dtype=np.float32), "b": np.zeros((), dtype=np.float32)}, tmp_path / "x.safetensors"
+    )
+    assert parameters_of(tmp_path / "x.safetensors") == 13

@@ -149,7 +149,7 @@ class TrainOptions:
         "fp32", "as what frozen weights are kept; what trains is in fp32 (int8 needs torchao)", choices=BASE_DTYPES
     )
     checkpoint_activations: bool = option(False, "compute blocks again in the backward pass instead of keeping them")
-    compile: bool = option(False, "compile the structure flow: starts minutes later, runs faster; results differ by rounding")
+    compile: bool = option(False, "compile the structure flow: a later start, faster steps, other rounding")
     device: str = option("auto", "auto | cpu | cuda | cuda:N")
     devices: int = option(1, "processes on this machine, each on its own device; torchrun says it itself", minimum=1)
     strategy: str = option(

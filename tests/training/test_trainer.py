@@ -128,12 +128,12 @@ def test_what_is_best_the_stage_says(tmp_path: Path) -> None:
 
 
 def test_pictures_go_to_tensorboard_at_the_step_of_their_validation(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]  # has no types
 
     red = np.zeros((4, 6, 3), np.uint8)
     red[..., 0] = 255
     trainer(tmp_path, ToyStage(), lambda: Validated({"dice": 0.5}, {"slices": red}), epochs=2).train()
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     shown = events.Images("validation/slices")
     assert [(one.step, one.width, one.height) for one in shown] == [(4, 6, 4), (8, 6, 4)]

@@ -67,7 +67,7 @@ def test_a_batch_holds_the_pose_and_the_target_of_each_sample(
         rotation = torch.from_numpy(sample.camera.object_rotation()).T
         torch.testing.assert_close(pose.rotation, rotation, atol=1e-5, rtol=0)
 
-        mesh = stage.train_samples.geometry(sample.case, sample.organ, sample.variant)
+        mesh = stage.shapes.train.geometry(sample.case, sample.organ, sample.variant)
         shape = Mesh(sample.frame.to_object(mesh.vertices), mesh.faces)
         grid = torch.from_numpy(occupancy_grid(shape, 16, "solid"))[None, None]
         with torch.no_grad():
@@ -233,7 +233,7 @@ def test_a_run_on_other_data_or_options_is_not_resumed(data_root: Path, tmp_path
 
 def test_sample_names_tell_what_to_look_at(model: SAM3DObjects, data_root: Path, tmp_path: Path) -> None:
     stage = structure_stage(model, data_root, tmp_path)
-    sample = stage.train_samples.sample(*stage.train_samples.pairs[0], "coronal", 12)
+    sample = stage.shapes.train.sample(*stage.shapes.train.pairs[0], "coronal", 12)
     assert stage.sample_names([sample]) == [f"{sample.case}/egg/coronal/12"]
 
 

@@ -1,12 +1,14 @@
 """How a stage's module is changed: by LoRA, as a whole, or from scratch. The rest of the loop is the same."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from sam3d_objects.model.initial import draw_initial_weights
-from sam3d_objects.model.lora import ALL_PARAMETERS, LoRAConfig, lora_summary, setup_from_config
+from sam3d_objects.model.lora import ALL_PARAMETERS, LayerOptions, LoRAConfig, lora_summary, setup_from_config
 from sam3d_objects.model.quantised import float32_trained
 
 METHODS = ("lora", "full", "scratch")
@@ -56,3 +58,53 @@ class Adaptation:
         if self.method == "scratch":
             draw_initial_weights(module)
         return f"method {self.method}\n{lora_summary(module)}"
+
+
+@dataclass(frozen=True)
+class AdaptedOptions:
+    """What each stage is told of how its module is adapted; a stage's own options follow.
+
+    Attributes:
+        method: `lora`, `full` or `scratch`.
+        rank, alpha, dropout: of LoRA.
+        targets: globs, or `re:` regular expressions, of full paths in the module; empty: all attention.
+        train_heads: whether the module's output layers train fully beside LoRA; they are saved with it.
+        heads: which layers these are, patterns as in `targets`; each stage says its own.
+    """
+
+    heads: ClassVar[tuple[str, ...]] = ()
+
+    method: str = "lora"
+    rank: int = 4
+    alpha: float = 8.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ()
+    train_heads: bool = True
+
+    @property
+    def adaptation(self) -> Adaptation:
+        """What of the module trains."""
+        return Adaptation(self.method, self.lora)
+
+    @property
+    def lora(self) -> LoRAConfig:
+        """Which layers of the module are adapted, and what trains fully beside them."""
+        return LoRAConfig(
+            rank=self.rank,
+            alpha=self.alpha,
+            dropout=self.dropout,
+            target_modules=self.targets or None,
+            trained_modules=self.heads if self.train_heads else (),
+        )
+
+    def check(self, others: Iterable[tuple[str, bool, str]]) -> None:
+        """Check the options above, and others: (name, whether it holds, what is wanted).
+
+        Raises:
+            ValueError: one is out of range.
+        """
+        LayerOptions(self.rank, self.alpha, self.dropout)  # checks its own
+        _ = self.adaptation  # and so does this
+        for name, holds, wanted in others:
+            if not holds:
+                raise ValueError(f"{name} must be {wanted}, got {getattr(self, name)!r}")

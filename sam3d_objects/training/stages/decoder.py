@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sam3d_objects.adapter import AdapterMeta, InferenceContract, save_adapter
+from sam3d_objects.adapter import InferenceContract
 from sam3d_objects.dataset import TS_SAM3D_Dataset
 from sam3d_objects.mesh import Mesh, outer_surface
 from sam3d_objects.model import SAM3DObjects
@@ -29,6 +29,7 @@ from sam3d_objects.training.stages.decoder_options import DecoderOptions
 from sam3d_objects.training.stages.decoder_samples import ShapeSamples
 from sam3d_objects.training.stages.decoder_terms import CubeFeatures, TermDraws, asked_corners, decoder_terms
 from sam3d_objects.training.stages.packed import PackedDecoder
+from sam3d_objects.training.stages.saving import save_stage
 from sam3d_objects.training.stages.shapes import ShapeKey, StageShapes, patients_of, shape_name
 from sam3d_objects.training.targets import LatentTarget, LatentTargets, distance_between, latent_targets
 from sam3d_objects.training.validation import ValidationSlices
@@ -206,17 +207,7 @@ class DecoderStage:
 
     def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
         """Write the adapter folder."""
-        training = {name: value for name, value in self.record().items() if name != "contract"}
-        meta = AdapterMeta(
-            stage=self.name,
-            base_name=self.model.name,
-            base_fingerprint=self.latent_stage.fingerprint,
-            organs=self.shapes.train.organs,
-            contract=self.contract,
-            metrics=metrics,
-            training=training,
-        )
-        save_adapter(folder, self.decoder, self.options.adaptation.saved_config, meta)
+        save_stage(self, folder, self.decoder, metrics)
 
     def record(self) -> dict[str, Any]:
         """Return the stage's options and what it is trained on."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sam3d_objects.adapter import AdapterMeta, InferenceContract, save_adapter
+from sam3d_objects.adapter import InferenceContract
 from sam3d_objects.dataset import Sample, TS_SAM3D_Dataset
 from sam3d_objects.model import SAM3DObjects, fingerprint
 from sam3d_objects.model.sampler import TIME_SCALE
@@ -20,6 +20,7 @@ from sam3d_objects.training.flow_times import even_times, stratified_times
 from sam3d_objects.training.stage import Batch, Samples, Say
 from sam3d_objects.training.stages.latent_options import LatentOptions
 from sam3d_objects.training.stages.packed import PackedFlow
+from sam3d_objects.training.stages.saving import save_stage
 from sam3d_objects.training.stages.shapes import ShapeKey, StageShapes, sample_name
 from sam3d_objects.training.targets import LatentTargets, latent_targets
 from sam3d_objects.training.tokens import TOKENS_FOLDER, CachedRow, ConditionCache, cache_key
@@ -195,17 +196,7 @@ class LatentFlowStage:
 
     def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
         """Write the adapter folder."""
-        training = {name: value for name, value in self.record().items() if name != "contract"}
-        meta = AdapterMeta(
-            stage=self.name,
-            base_name=self.model.name,
-            base_fingerprint=self.latent_stage.fingerprint,
-            organs=self.shapes.train.organs,
-            contract=self.contract,
-            metrics=metrics,
-            training=training,
-        )
-        save_adapter(folder, self.latent_stage.flow, self.options.adaptation.saved_config, meta)
+        save_stage(self, folder, self.latent_stage.flow, metrics)
 
     def record(self) -> dict[str, Any]:
         """Return the stage's options and what it is trained on."""

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sam3d_objects.adapter import AdapterMeta, InferenceContract, save_adapter
+from sam3d_objects.adapter import InferenceContract
 from sam3d_objects.dataset import Sample, TS_SAM3D_Dataset
 from sam3d_objects.model import SAM3DObjects, fingerprint
 from sam3d_objects.model.pose import Pose
 from sam3d_objects.model.structure.flow import SHAPE
 from sam3d_objects.training.stage import Batch, Samples, Say
+from sam3d_objects.training.stages.saving import save_stage
 from sam3d_objects.training.stages.shapes import ShapeKey, StageShapes, sample_name
 from sam3d_objects.training.stages.structure_loss import draw_paths, even_paths, path_loss
 from sam3d_objects.training.stages.structure_options import StructureOptions
@@ -175,17 +176,7 @@ class StructureStage:
 
     def save(self, folder: Path, metrics: Mapping[str, float]) -> None:
         """Write the adapter folder."""
-        training = {name: value for name, value in self.record().items() if name != "contract"}
-        meta = AdapterMeta(
-            stage=self.name,
-            base_name=self.model.name,
-            base_fingerprint=self.model.fingerprint,
-            organs=self.shapes.train.organs,
-            contract=self.contract,
-            metrics=metrics,
-            training=training,
-        )
-        save_adapter(folder, self.module, self.options.adaptation.saved_config, meta)
+        save_stage(self, folder, self.module, metrics)
 
     def record(self) -> dict[str, Any]:
         """Return the stage's options and what it is trained on."""

@@ -2,23 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from sam3d_objects.model.flow_matching import STRUCTURE_WEIGHTS
-from sam3d_objects.model.lora import DEFAULT_OUTPUT_LAYERS, LayerOptions, LoRAConfig
-from sam3d_objects.training.adaptation import Adaptation
-
-STRUCTURE_HEADS = DEFAULT_OUTPUT_LAYERS[:1]  # those of the latents; the flow has no other output layer
+from sam3d_objects.model.lora import DEFAULT_OUTPUT_LAYERS
+from sam3d_objects.training.adaptation import AdaptedOptions
 
 
 @dataclass(frozen=True)
-class StructureOptions:
+class StructureOptions(AdaptedOptions):
     """How the structure flow is adapted and what the loss is.
 
-    Attributes:
-        method: `lora`, `full` or `scratch`.
-        rank, alpha, dropout: of LoRA.
-        targets: globs, or `re:` regular expressions, of full paths in the flow; empty: all attention.
-        train_heads: whether the latents' output layers train fully beside LoRA; they are saved with it.
+    Attributes, beside those of `AdaptedOptions`:
         condition_dropout: share of the samples whose condition is forced to zero, for guidance.
         time_mean, time_std: of the logit-normal time. The release has (-1, 1), which draws t > 0.75 in under
             2 % of steps; sampling in few steps wants a mean nearer to 0.
@@ -30,12 +25,10 @@ class StructureOptions:
         cache_epochs: epochs whose samples are embedded once and used again; 0: each epoch cuts and embeds its own.
     """
 
-    method: str = "lora"
-    rank: int = 4
-    alpha: float = 8.0
-    dropout: float = 0.0
-    targets: tuple[str, ...] = ()
-    train_heads: bool = True
+    heads: ClassVar[tuple[str, ...]] = DEFAULT_OUTPUT_LAYERS[
+        :1
+    ]  # those of the latents; there are no others
+
     condition_dropout: float = 0.1
     time_mean: float = -1.0
     time_std: float = 1.0
@@ -52,31 +45,13 @@ class StructureOptions:
         Raises:
             ValueError: one is out of range.
         """
-        LayerOptions(self.rank, self.alpha, self.dropout)  # checks its own
-        _ = self.adaptation  # and so does this
-        for name, holds, wanted in (
-            ("draws", self.draws >= 1, "at least 1"),
-            ("condition_dropout", 0 <= self.condition_dropout <= 1, "in [0, 1]"),
-            ("time_std", self.time_std > 0, "above 0"),
-            ("shortcut_weight", self.shortcut_weight >= 0, "0 or more"),
-            ("cache_epochs", self.cache_epochs >= 0, "0 or more"),
-            ("target_iou_bar", 0 <= self.target_iou_bar <= 1, "in [0, 1]"),
-        ):
-            if not holds:
-                raise ValueError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
-
-    @property
-    def adaptation(self) -> Adaptation:
-        """What of the flow trains."""
-        return Adaptation(self.method, self.lora)
-
-    @property
-    def lora(self) -> LoRAConfig:
-        """Which layers of the flow are adapted, and what trains fully beside them."""
-        return LoRAConfig(
-            rank=self.rank,
-            alpha=self.alpha,
-            dropout=self.dropout,
-            target_modules=self.targets or None,
-            trained_modules=STRUCTURE_HEADS if self.train_heads else (),
+        self.check(
+            (
+                ("draws", self.draws >= 1, "at least 1"),
+                ("condition_dropout", 0 <= self.condition_dropout <= 1, "in [0, 1]"),
+                ("time_std", self.time_std > 0, "above 0"),
+                ("shortcut_weight", self.shortcut_weight >= 0, "0 or more"),
+                ("cache_epochs", self.cache_epochs >= 0, "0 or more"),
+                ("target_iou_bar", 0 <= self.target_iou_bar <= 1, "in [0, 1]"),
+            )
         )

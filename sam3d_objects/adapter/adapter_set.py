@@ -8,16 +8,17 @@ from pathlib import Path
 
 from torch import nn
 
-from sam3d_objects.adapter.atomic import atomic_folder
+from sam3d_objects.adapter.atomic import atomic_folder, recover_folder
 from sam3d_objects.adapter.folder import load_adapter
 from sam3d_objects.adapter.meta import InferenceContract
-from sam3d_objects.adapter.record import NAMES, RECORD, AdapterRecord, read_adapter
+from sam3d_objects.adapter.record import NAMES, PEFT_CONFIG, RECORD, TENSORS, AdapterRecord, read_adapter
 from sam3d_objects.files import nearest
 from sam3d_objects.model import SAM3DObjects
 from sam3d_objects.model.stages import STAGES, adapted_module, check_stage, stage_fingerprint
 
 # What one mesh's slice is prepared by: all stages of a set must have been trained on slices of this kind.
 _SHARED = ("field_of_view", "margin_mm", "modality", "window_hu", "percentiles")
+_FILES = (TENSORS, PEFT_CONFIG, RECORD)
 
 
 @dataclass(frozen=True)
@@ -102,18 +103,25 @@ def read_adapter_set(checkpoint: str | os.PathLike[str]) -> AdapterSet:
     """Read what adapters remember, without their tensors: a set's folder, or a single adapter's of any stage.
 
     Raises:
-        ValueError: there is no adapter, one is damaged, or lies in a folder of another stage's name.
+        ValueError: there is no adapter, one is damaged, or lies in a folder of another stage's name; or the folder
+            holds both an adapter and a set.
     """
     path = Path(checkpoint)
-    inner = {stage: path / stage for stage in STAGES if (path / stage / RECORD).is_file()}
-    if not inner or (path / RECORD).is_file():
+    for stage in STAGES:
+        recover_folder(path / stage)
+    # Any of its files makes a member, so that a damaged one is an error and not left out.
+    inner = {stage: path / stage for stage in STAGES if any((path / stage / name).is_file() for name in _FILES)}
+    if inner and (path / RECORD).is_file():
+        raise ValueError(f"{path} holds both an adapter and a set ({', '.join(inner)}): name one of them")
+    if not inner:
         record = _read(path)
         return AdapterSet({record.meta.stage: path}, {record.meta.stage: record})
     records = {stage: read_adapter(folder) for stage, folder in inner.items()}
     for stage, record in records.items():
         if record.meta.stage != stage:
             raise ValueError(f"{inner[stage]} holds an adapter of the stage {record.meta.stage!r}: rename the folder")
-    strange = sorted(file.parent.name for file in path.glob(f"*/{RECORD}") if file.parent.name not in inner)
+    found = {file.parent.name for file in path.glob(f"*/{RECORD}")}
+    strange = sorted(name for name in found - inner.keys() if not name.startswith("."))  # what a kill left
     if strange:
         raise ValueError(f"{path} holds an adapter in {strange[0]!r}, which is no stage.{nearest(strange[0], STAGES)}")
     return AdapterSet(inner, records)
@@ -134,7 +142,7 @@ def add_to_set(adapter: Path, folder: Path) -> Path:
 
 
 def _read(path: Path) -> AdapterRecord:
-    sets = sorted({file.parent.parent.name for file in path.glob(f"*/*/{RECORD}")})
+    sets = sorted({file.parent.parent.name for file in path.glob(f"[!.]*/[!.]*/{RECORD}")})
     if sets and not (path / RECORD).is_file():
         raise ValueError(f"no adapter at {path}: name one inside it, such as {path / sets[0]}")
     record = read_adapter(path)

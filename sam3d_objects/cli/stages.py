@@ -86,7 +86,7 @@ def ready_stage(data_root: Path, options: TrainOptions) -> ReadyStage:
     )
     # After the stage has taken what it makes targets with, and before adapters go in.
     frozen_base(adapted_module(model, options.stage), options.base_dtype)
-    record = {"base_dtype": options.base_dtype, "overfit": options.overfit}
+    record = {name: getattr(options, name) for name in ("base_dtype", "overfit", "validation_samples")}
     stage = VariedStage(built, record, None if fixed is None else _fixed_samples(built, fixed), OVERFIT_REPEATS)
     return ReadyStage(stage, built, model, validation, fixed)
 
@@ -144,6 +144,8 @@ def _stage_options(options: TrainOptions, cls: type) -> dict[str, Any]:
         values["drop_pointmap"] = options.pointmap == "drop"
     else:
         values["inversion"] = InversionOptions(steps=options.inversion_steps, prior_weight=options.inversion_prior)
+    if "cache_epochs" in values and options.epochs is not None:
+        values["cache_epochs"] = min(values["cache_epochs"], options.epochs)  # more would never be used
     if options.overfit:
         # By heart means with the condition, and more draws of each sample make its loss a steadier one.
         heart = {"condition_dropout": 0.0, "cache_epochs": 0, "draws": max(options.draws, OVERFIT_DRAWS)}

@@ -62,6 +62,7 @@ def train_adapter(data_root: Path, checkpoint_dir: Path, options: TrainOptions) 
     from sam3d_objects.dataset import Manifest
 
     Manifest.load(data_root)  # what is wrong with the data is said before a large model is read
+    _check_run_folder(checkpoint_dir, options.stage)
     if options.stage != ALL:
         return _train_stage(data_root, checkpoint_dir, options.of_stage(options.stage))
     chosen = checkpoint_dir / BEST_ADAPTER
@@ -70,6 +71,18 @@ def train_adapter(data_root: Path, checkpoint_dir: Path, options: TrainOptions) 
         if result.interrupted:
             break
     return dataclasses.replace(result, best=chosen)
+
+
+def _check_run_folder(checkpoint_dir: Path, stage: str) -> None:
+    """Refuse to put one stage's run where a run of all is, or the other way round: best/ would hold both."""
+    from sam3d_objects.adapter.record import RECORD
+    from sam3d_objects.model.stages import STAGES
+
+    best = checkpoint_dir / BEST_ADAPTER
+    single, several = (best / RECORD).is_file(), any((best / name).is_dir() for name in STAGES)
+    if (single and stage == ALL) or (several and stage != ALL):
+        there = "one stage" if single else "all stages"
+        raise ValueError(f"{checkpoint_dir} holds a run of {there} already: choose another --checkpoint_dir")
 
 
 def _train_stage(data_root: Path, run_dir: Path, options: TrainOptions, chosen: Path | None = None) -> "TrainResult":

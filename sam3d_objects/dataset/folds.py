@@ -119,6 +119,8 @@ def share(source: Path, destination: Path) -> None:
     """
     if destination.is_dir():
         return
+    if destination.is_symlink():  # to where the source once was
+        destination.unlink()
     destination.parent.mkdir(parents=True, exist_ok=True)
     # Relative to where the folders really are, so that both can be moved together.
     target = os.path.relpath(source.resolve(), destination.parent.resolve())

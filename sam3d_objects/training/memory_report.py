@@ -11,6 +11,7 @@ from sam3d_objects.training.sharding import sharded
 from sam3d_objects.training.stage import Say, Stage
 
 _WORTH_TELLING_BYTES = 2**20
+_REUSED = "; on a CPU the process takes pages again that it had before, so that less is seen than is used"
 
 
 class MemoryReport:
@@ -55,4 +56,5 @@ class MemoryReport:
     def compare(self) -> None:
         """Tell how the estimate fared, if steps were measured."""
         if self._estimate and self._measured:
-            self.say(self._estimate.compared(self._used))
+            on_cpu = self._estimate.real and self.fabric.device.type == "cpu"
+            self.say(self._estimate.compared(self._used) + (_REUSED if on_cpu else ""))

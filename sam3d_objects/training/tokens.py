@@ -89,7 +89,7 @@ class ConditionCache:
             say: called with lines for people.
         """
         wanted = [(epoch, index) for epoch in range(self.epochs) for index in range(len(self.source))]
-        missing = [place for place in wanted if not self._path(*place).is_file()]
+        missing = [place for place in wanted if read_kept(self._path(*place)) is None]  # or damaged
         say(f"condition tokens: {len(wanted) - len(missing)} of {len(wanted)} rows are there, in {self.folder}")
         began = said = time.monotonic()
         done = 0

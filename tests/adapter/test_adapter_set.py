@@ -133,3 +133,22 @@ def test_an_adapter_of_no_known_stage_is_refused(tmp_path: Path) -> None:
     record.write_text(record.read_text().replace('"stage": "structure"', '"stage": "toy"'))
     with pytest.raises(ValueError, match="is of the stage 'toy'; known are structure, latent, decoder"):
         read_adapter_set(folder)
+
+
+def test_a_damaged_member_is_an_error_and_not_left_out(adapter_set: Path) -> None:
+    (adapter_set / "latent" / "sam3d.json").unlink()
+    with pytest.raises(ValueError, match=r"latent.*sam3d.json"):
+        read_adapter_set(adapter_set)
+
+
+def test_what_a_kill_left_beside_the_members_does_no_harm(adapter_set: Path) -> None:
+    shutil.copytree(adapter_set / "latent", adapter_set / ".latent.new")
+    shutil.move(adapter_set / "decoder", adapter_set / ".decoder.old")  # killed between moving aside and replacing
+    assert read_adapter_set(adapter_set).stages == STAGES
+
+
+def test_a_folder_with_an_adapter_and_a_set_is_refused(adapter_set: Path) -> None:
+    for file in (adapter_set / "structure").iterdir():
+        shutil.copy(file, adapter_set / file.name)
+    with pytest.raises(ValueError, match="both an adapter and a set"):
+        read_adapter_set(adapter_set)

@@ -113,6 +113,19 @@ def _module(model: SAM3DObjects, stage: str) -> torch.nn.Module:
     return adapted_module(model, stage) if model.latent or stage == "structure" else torch.nn.Identity()
 
 
+@pytest.mark.parametrize(
+    ("there", "asked", "message"),
+    [("best/sam3d.json", "all", "a run of one stage"), ("best/latent/sam3d.json", "structure", "a run of all stages")],
+)
+def test_one_stage_and_all_do_not_share_a_folder(
+    data_root: Path, tmp_path: Path, there: str, asked: str, message: str
+) -> None:
+    (tmp_path / there).parent.mkdir(parents=True)
+    (tmp_path / there).touch()
+    with pytest.raises(ValueError, match=message):
+        train_adapter(data_root, tmp_path, TrainOptions(stage=asked))
+
+
 @pytest.mark.parametrize("method", ["full", "scratch"])
 def test_methods_without_lora_train_all_of_the_stage(data_root: Path, tmp_path: Path, method: str) -> None:
     result = train_adapter(data_root, tmp_path / "run", of("latent", method=method))

@@ -67,7 +67,7 @@ def resolve_source(stage: LatentStage, source: str) -> tuple[str, str]:
     elif stage.settings.voxel_features == "views":
         hindrance = "the latent encoder takes DINOv2 features of rendered views, which are not made here"
     if source == ENCODER and hindrance:
-        raise ValueError(f"latent targets by the encoder: {hindrance}; take --latent_source inversion (or auto)")
+        raise ValueError(f"latent targets by the encoder: {hindrance}; take inversion as the source, or auto")
     if source == INVERSION:
         return INVERSION, "inversion was asked for"
     return (INVERSION, hindrance) if hindrance else (ENCODER, "the encoder's weights are there")

@@ -104,7 +104,7 @@ def test_auto_takes_the_encoder_where_it_can_be_run(model: SAM3DObjects) -> None
     assert resolve_source(stage, "inversion")[0] == "inversion"
     stage.settings = replace(stage.settings, voxel_features="views")
     assert resolve_source(stage, "auto")[0] == "inversion" and "rendered views" in resolve_source(stage, "auto")[1]
-    with pytest.raises(ValueError, match=r"rendered views.*take --latent_source inversion"):
+    with pytest.raises(ValueError, match=r"rendered views.*take inversion as the source"):
         resolve_source(stage, "encoder")
     with pytest.raises(ValueError, match="is one of auto, encoder, inversion; got 'magic'"):
         resolve_source(stage, "magic")

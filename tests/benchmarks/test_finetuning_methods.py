@@ -48,7 +48,7 @@ def finish(chosen: Settings, fold: Path, name: str, dice: list[float], weights: 
     ]
     for part in ("train", "eval"):
         (folder / part).mkdir(parents=True)
-        (folder / part / RECORD).write_text(json.dumps({"minutes": 2.0 + len(fold.name), "peak_mib": 100.0}))
+        (folder / part / RECORD).write_text(json.dumps({"cpu_minutes": 2.0 + len(fold.name), "peak_mib": 100.0}))
     (folder / "evaluation").mkdir()
     write_rows(folder / "evaluation" / "rows.csv", rows)
     (folder / "training" / "best").mkdir(parents=True)
@@ -92,7 +92,7 @@ def test_a_step_runs_once_and_says_what_it_took(tmp_path: Path) -> None:
     assert not step.cost
     step.run(threads=1)
     cost = json.loads((tmp_path / "one" / RECORD).read_text())
-    assert cost["minutes"] > 0 and 20 < cost["peak_mib"] < 4000
+    assert cost["cpu_minutes"] > 0 and 20 < cost["peak_mib"] < 4000
     assert (tmp_path / "one" / "log.txt").read_text().startswith("sam3d-medical ")
     assert (tmp_path / "set" / "structure" / "file").read_text() == "adapter"
     replace(step, words=("no such command",)).run(threads=1)  # it is done
@@ -114,7 +114,7 @@ def test_the_table_pools_the_folds_and_compares_case_by_case(tmp_path: Path) -> 
     write_results(chosen, FOLDS)
     found = json.loads((tmp_path / "methods.json").read_text())
     lora = found["systems"]["lora_r16"]
-    assert (lora["n"], lora["patients"], lora["parameters"], lora["minutes"]) == (4, 4, 11, 7.0)
+    assert (lora["n"], lora["patients"], lora["parameters"], lora["cpu_minutes"]) == (4, 4, 11, 7.0)
     assert lora["dice"]["mean"]["value"] == pytest.approx(0.69)
     assert lora["dice"]["median"]["value"] == pytest.approx(0.69)
     assert found["systems"]["base"]["dice"]["mean"]["value"] == pytest.approx(0.345)

@@ -1,6 +1,7 @@
 """`sam3d-med pipeline`: the whole way from scans to scores, each step done once."""
 
 import dataclasses
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,10 +46,14 @@ def pipeline(
 
     Research use, not for diagnosis.
     """
+    _refuse_torchrun()
     began = time.monotonic()
     out = out or Path("demo" if raw_nifti is None else "output")
     chosen = chosen_steps(only_preprocess, only_train, only_eval, preprocess)
     run = _Run(Steps(out), out / "dataset", checkpoint_dir or out / "training", eval_dir or out / "evaluation")
+    if int(os.environ.get("LOCAL_RANK", "0")):  # the first process started this one, to train beside it
+        run.train_beside(train)
+        return
     if PREPARE in chosen:
         if raw_nifti is None:
             run.phantoms(out / "scans", phantoms)
@@ -60,6 +65,15 @@ def pipeline(
         print(pooled_table(run.scores))
         print(f"Report: {run.scores / 'report.html'}   Adapter: {run.adapter}")
     print(f"Done in {time.monotonic() - began:.0f} s. Research use, not for diagnosis.")
+
+
+def _refuse_torchrun() -> None:
+    """Refuse `torchrun`: every process would prepare and score, all into the same folders."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ValueError(
+            "the pipeline is one process, and torchrun starts several: give this command --train.devices, or run "
+            "`sam3d-med prepare`, then `torchrun ... sam3d-med train`, then `sam3d-med eval`"
+        )
 
 
 def chosen_steps(only_preprocess: bool, only_train: bool, only_eval: bool, preprocess: bool) -> set[str]:
@@ -122,6 +136,11 @@ class _Run:
             str(Path(BEST_ADAPTER, *([options.stages[-1]] if options.stage == ALL else []), ADAPTER_FILE)),
             action,
         )
+
+    def train_beside(self, options: TrainOptions) -> None:
+        """Train as one of several processes; the first does all else. Without a checkpoint, resuming is starting."""
+        if train_adapter(self.data, self.training, dataclasses.replace(options, resume=True)).interrupted:
+            raise KeyboardInterrupt
 
     def evaluate(self, options: EvaluateOptions) -> None:
         from sam3d_objects.adapter import read_adapter_set

@@ -13,6 +13,7 @@ from sam3d_objects.model.lora import DEFAULT_TARGETS, MLP_TARGETS
 from sam3d_objects.model.quantised import frozen_base
 from sam3d_objects.model.stages import DECODER, LATENT, STRUCTURE, adapted_module
 from sam3d_objects.training import LoopOptions, Stage, StructureOptions, StructureStage, ValidationSlices, contract_of
+from sam3d_objects.training.launch import first_process
 from sam3d_objects.training.stages.decoder import DecoderStage
 from sam3d_objects.training.stages.decoder_options import DecoderOptions
 from sam3d_objects.training.stages.latent import LatentFlowStage
@@ -21,7 +22,7 @@ from sam3d_objects.training.targets import InversionOptions
 from sam3d_objects.training.varied import VariedStage
 
 from .models import torch_device
-from .organs import organ_names
+from .organs import organ_names, organs_in_splits
 
 TARGETS_FOLDER = "targets"
 OVERFIT_REPEATS = 25  # an epoch of a few samples would be mostly validation and lines for people
@@ -54,12 +55,13 @@ class ReadyStage:
     fixed: ValidationSlices | None = None
 
 
-def ready_stage(data_root: Path, options: TrainOptions) -> ReadyStage:
+def ready_stage(data_root: Path, options: TrainOptions, beside: str = "") -> ReadyStage:
     """Put a stage together: model, training and validation slices, contract, options.
 
     Args:
         data_root: prepared folder.
         options: of one stage (`TrainOptions.of_stage`).
+        beside: identity of the adapters that it is validated with; a run is resumed beside the same ones only.
 
     Raises:
         ValueError: the base has no such part, the data set has no such organ, or an option does not suit the stage.
@@ -70,8 +72,8 @@ def ready_stage(data_root: Path, options: TrainOptions) -> ReadyStage:
     validation = fixed = None
     if options.overfit:
         fixed = _fixed_slices(samples, options)
-    elif "val" in samples.manifest.split.values():
-        held_out = TS_SAM3D_Dataset(data_root, "val", organ_names(options.organs))
+    elif organs := _judged_organs(samples):
+        held_out = TS_SAM3D_Dataset(data_root, "val", organs)
         validation = ValidationSlices(held_out, options.seed, options.validation_slices or 0)
     stage_class, options_class = _STAGES[options.stage]
     contract = contract_of(samples, model, options.pointmap == "drop")
@@ -87,6 +89,7 @@ def ready_stage(data_root: Path, options: TrainOptions) -> ReadyStage:
     # After the stage has taken what it makes targets with, and before adapters go in.
     frozen_base(adapted_module(model, options.stage), options.base_dtype)
     record = {name: getattr(options, name) for name in ("base_dtype", "overfit", "validation_samples")}
+    record |= {"beside": beside} if beside else {}
     stage = VariedStage(built, record, None if fixed is None else _fixed_samples(built, fixed), OVERFIT_REPEATS)
     return ReadyStage(stage, built, model, validation, fixed)
 
@@ -120,6 +123,17 @@ def _training_slices(data_root: Path, options: TrainOptions) -> TS_SAM3D_Dataset
         allow_mirror=options.allow_mirror,
         slices_per_plane=options.slices_per_plane,
     )
+
+
+def _judged_organs(samples: TS_SAM3D_Dataset) -> list[str]:
+    """Return the structures to be trained that a validation patient has; those that none has are named."""
+    if "val" not in samples.manifest.split.values():
+        return []
+    present = organs_in_splits(samples.manifest, ["val"])
+    without = [organ for organ in samples.organs if organ not in present]
+    if without and first_process():
+        print(f"No validation patient has {', '.join(without)}: trained, but not judged while training")
+    return [organ for organ in samples.organs if organ in present]
 
 
 def _fixed_slices(samples: TS_SAM3D_Dataset, options: TrainOptions) -> ValidationSlices:

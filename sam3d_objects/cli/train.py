@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from sam3d_objects.config import TrainOptions
 from sam3d_objects.config.train import ALL
 
-from .organs import organ_names, organs_in_splits
+from .organs import organs_in_splits
 
 if TYPE_CHECKING:
     from sam3d_objects.adapter import AdapterSet
@@ -100,8 +100,8 @@ def _train_stage(data_root: Path, run_dir: Path, options: TrainOptions, chosen: 
     from .overfit import check_learnt
     from .stages import loop_options, ready_stage
 
-    ready = ready_stage(data_root, options)
     earlier = _earlier(chosen, options.stage)
+    ready = ready_stage(data_root, options, earlier.identity if earlier else "")
     if earlier:
         earlier.load(ready.model)
     slices = _validation_slices(ready, data_root, options)
@@ -137,14 +137,16 @@ def _validation_slices(ready: "ReadyStage", data_root: Path, options: TrainOptio
     """The slices that a validation reconstructs: of validation patients, or those that are learnt by heart."""
     from .validation import validation_slices
 
+    samples, split, most = ready.validation_slices, "val", options.validation_slices
     if ready.fixed is not None:
-        organs = organ_names(options.organs) or list(ready.fixed.dataset.organs)
-        return validation_slices(data_root, organs, options.seed, options.overfit, "train")
-    if ready.validation_slices is None:
+        samples, split, most = ready.fixed, "train", options.overfit
+    if samples is None:
         return []
-    organs = organ_names(options.organs) or organs_in_splits(ready.validation_slices.dataset.manifest, ["val"])
-    assert options.validation_slices is not None, "of one stage"
-    return validation_slices(data_root, organs, options.seed, options.validation_slices)
+    assert most is not None, "of one stage"
+    # A structure that only the other patients have is trained, and has nobody to be judged on.
+    present = organs_in_splits(samples.dataset.manifest, [split])
+    organs = [organ for organ in samples.dataset.organs if organ in present]
+    return validation_slices(data_root, organs, options.seed, most, split)
 
 
 def _validator(

@@ -70,6 +70,7 @@ def prepare(
     patients, rule = _patients(sets, options.patient_rule)
     say_choices(say, sets, modality, structures[0], options, rule)
 
+    known = _older(out)
     records, broken = _convert(sets, structures, out, options, say, show_progress)
     skipped += broken + [item for record in records for item in record.skipped]
     if options.structures is not None:  # else each label is taken for itself, and may well be in no case
@@ -97,9 +98,24 @@ def prepare(
         skipped=tuple(skipped),
         split=_split(sets, entries, options),
     )
+    manifest = _with_known_targets(manifest, known)
     manifest.save(out)
     say_done(say, manifest)
     return manifest
+
+
+def _older(out: Path) -> Manifest | None:
+    """The manifest of an earlier call; None where there is none of this version."""
+    try:
+        return Manifest.load(out)
+    except ValueError:
+        return None
+
+
+def _with_known_targets(manifest: Manifest, older: Manifest | None) -> Manifest:
+    """The manifest with what an older one of the very same data knows of the training targets."""
+    same = older is not None and older.fingerprint == manifest.fingerprint
+    return replace(manifest, targets=older.targets) if older is not None and same else manifest
 
 
 def _of_modality(sets: Sequence[RawDataset], modality: str) -> tuple[list[RawDataset], list[Skipped]]:

@@ -88,6 +88,20 @@ def test_the_flags_choose_the_steps() -> None:
             chosen_steps(*contradiction)
 
 
+def test_torchrun_is_refused_and_a_process_beside_the_first_only_trains(
+    finished: Path, random_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["pipeline", "--out", str(finished), "--base", str(random_base), *SMALL]
+    with monkeypatch.context() as patch:
+        patch.setenv("TORCHELASTIC_RUN_ID", "1")
+        assert main(words) != 0
+        assert "--train.devices" in capsys.readouterr().err
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "==" not in said and "Dice" not in said
+
+
 def test_the_direct_network_is_one_more_system_where_it_is_asked_for(
     finished: Path, random_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

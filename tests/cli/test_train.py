@@ -1,6 +1,7 @@
 """Training from the command line on a small model: every stage, the three in turn, and learning by heart."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import sam3d_objects.model
-from sam3d_objects.adapter import read_adapter, read_adapter_set
+from sam3d_objects.adapter import add_to_set, read_adapter, read_adapter_set
 from sam3d_objects.cli import stages as stages_module
 from sam3d_objects.cli import train as train_module
 from sam3d_objects.cli.main import FAILED, main
@@ -18,6 +19,7 @@ from sam3d_objects.cli.overfit import GOALS, Goal, check_learnt
 from sam3d_objects.cli.stages import loop_options, ready_stage
 from sam3d_objects.cli.train import train_adapter
 from sam3d_objects.config import TrainOptions
+from sam3d_objects.dataset import PrepareOptions, prepare
 from sam3d_objects.files import read_json
 from sam3d_objects.model import SAM3DObjects
 from sam3d_objects.model.latent.encoder import LatentEncoder
@@ -26,6 +28,7 @@ from sam3d_objects.model.latent.mesh_decoder import MeshDecoder
 from sam3d_objects.model.lora import has_lora
 from sam3d_objects.model.stages import STAGES, adapted_module
 from sam3d_objects.training.stages.decoder import DecoderStage
+from sam3d_objects.volume import Volume, write_nifti
 from tests.training.conftest import data_root
 from tests.training.small_model import small_latent_stage, small_model
 
@@ -191,6 +194,57 @@ def test_overfitting_learns_and_validates_the_same_few(data_root: Path, stage: s
     assert len(ready.fixed.dataset.pairs) == 2, "targets are made of these alone"
     if not isinstance(ready.built, DecoderStage):
         assert (ready.built.options.condition_dropout, ready.built.options.cache_epochs) == (0.0, 0)
+
+
+@pytest.fixture(scope="module")
+def one_sided(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two structures, of which the validation patients, or those that train, lack `lens`."""
+    source = tmp_path_factory.mktemp("scans")
+    grid = np.moveaxis(np.indices((20, 20, 20)), 0, -1)
+    for number in range(4):
+        distance = np.linalg.norm(grid - (9.5 + 0.1 * number), axis=-1)
+        labels = np.where(distance < 4, 2, np.where(distance < 8, 1, 0)).astype(np.uint8)
+        write_nifti(source / f"p{number}.nii.gz", Volume((labels * 50).astype(np.float32), np.diag([2.0, 2, 2, 1])))
+        write_nifti(source / f"p{number}_label.nii.gz", Volume(labels, np.diag([2.0, 2, 2, 1])))
+    folders = {}
+    for lacking in ("val", "train"):
+        folders[lacking] = tmp_path_factory.mktemp(f"without_{lacking}")
+        options = PrepareOptions(structures="egg=1+2,lens=2", modality="mr", num_workers=0)
+        manifest = prepare(source, folders[lacking], options, say=lambda line: None, show_progress=False)
+        cases = []
+        for case in manifest.cases:
+            kept = {organ: facts for organ, facts in case.organs.items() if organ == "egg"}
+            cases.append(dataclasses.replace(case, organs=kept) if manifest.split[case.patient] == lacking else case)
+        dataclasses.replace(manifest, cases=tuple(cases)).save(folders[lacking])
+    return folders
+
+
+def test_a_structure_that_no_validation_patient_has_is_trained_and_named(
+    one_sided: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = train_adapter(one_sided["val"], tmp_path / "both", of("structure"))
+    assert "No validation patient has lens" in capsys.readouterr().out
+    assert read_adapter(result.best).meta.organs == ("egg", "lens") and "dice" in result.metrics
+    alone = train_adapter(one_sided["val"], tmp_path / "alone", of("structure", organs="lens"))
+    assert read_adapter(alone.best).meta.organs == ("lens",) and "dice" not in alone.metrics
+
+
+def test_learning_by_heart_takes_only_what_training_patients_have(one_sided: dict[str, Path]) -> None:
+    options = of("structure", overfit=2).of_stage("structure")
+    ready = ready_stage(one_sided["train"], options)
+    slices = train_module._validation_slices(ready, one_sided["train"], options)
+    assert len(slices) == 2
+
+
+def test_all_is_not_resumed_over_another_structure(data_root: Path, tmp_path: Path) -> None:
+    train_adapter(data_root, tmp_path / "run", of("all"))
+    other = train_adapter(data_root, tmp_path / "other", of("structure", seed=5))
+    add_to_set(other.best, tmp_path / "run" / "best")
+    shutil.rmtree(tmp_path / "run" / "structure")
+    shutil.copytree(tmp_path / "other", tmp_path / "run" / "structure")
+    again = dataclasses.replace(of("all", seed=5), resume=True)
+    with pytest.raises(ValueError, match="beside"):
+        train_adapter(data_root, tmp_path / "run", again)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sam3d_objects.dataset import Manifest, PreparedCase, PrepareOptions, prepare
+from sam3d_objects.dataset.target_figures import TargetFigures, TargetRecord
 from tests.dataset.scans import (
     AFFINE,
     SHAPE,
@@ -43,6 +44,16 @@ def test_a_decathlon_task_with_a_union_and_a_part(tmp_path: Path) -> None:
     assert facts.mesh_volume_mm3 == pytest.approx(facts.volume_mm3, rel=0.02)
     assert case.mesh("organ").is_watertight
     np.testing.assert_allclose(np.array(facts.box_mm), case.mesh("organ").bounds)
+
+
+def test_preparing_the_same_again_keeps_what_is_known_of_the_targets(tmp_path: Path) -> None:
+    raw = write_decathlon(tmp_path / "raw", [f"case_{number}" for number in range(4)])
+    manifest = run(raw, tmp_path / "out", structures="organ=1+2")
+    figures = TargetRecord("tiny", "a" * 64, "encoder", {"case_0": {"organ": TargetFigures(0.9, 0.2, 0.5)}})
+    noted = manifest.with_targets("structure", figures)
+    noted.save(tmp_path / "out")
+    assert run(raw, tmp_path / "out", structures="organ=1+2") == noted
+    assert not run(raw, tmp_path / "out", structures="organ=1").targets
 
 
 def test_totalsegmentator_folders(tmp_path: Path) -> None:

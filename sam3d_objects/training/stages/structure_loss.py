@@ -72,9 +72,7 @@ def path_loss(
     """
     count = draws[TIME].shape[1]
     data = {name: value.repeat_interleave(count, 0) for name, value in latents.items()}
-    noise = {
-        name.removeprefix(NOISE): value.flatten(0, 1) for name, value in draws.items() if name.startswith(NOISE)
-    }
+    noise = {name.removeprefix(NOISE): value.flatten(0, 1) for name, value in draws.items() if name.startswith(NOISE)}
     t = draws[TIME].flatten()
     seen = condition * kept.to(condition)[:, None, None]
     if STEP not in draws:

@@ -11,16 +11,10 @@ from sam3d_objects.adapter import AdapterMeta, InferenceContract, add_to_set, re
 from sam3d_objects.model import SAM3DObjects
 from sam3d_objects.model.lora import LoRAConfig, lora_layers, setup_from_config
 from sam3d_objects.model.stages import STAGES, adapted_module, stage_fingerprint
-from tests.training.small_model import small_latent_stage, small_model
+from tests.training.small_model import small_model, whole_model
 
 CONFIG = LoRAConfig(rank=2)
 CONTRACT = InferenceContract(field_of_view="mask_margin", modality="mr", samples=3)
-
-
-def whole_model() -> SAM3DObjects:
-    model = small_model()
-    model.latent = small_latent_stage()
-    return model
 
 
 def write_adapter(folder: Path, stage: str, contract: InferenceContract = CONTRACT) -> Path:

@@ -22,15 +22,12 @@ from sam3d_objects.config import TrainOptions
 from sam3d_objects.dataset import PrepareOptions, prepare
 from sam3d_objects.files import read_json
 from sam3d_objects.model import SAM3DObjects
-from sam3d_objects.model.latent.encoder import LatentEncoder
-from sam3d_objects.model.latent.features import FEATURES
-from sam3d_objects.model.latent.mesh_decoder import MeshDecoder
 from sam3d_objects.model.lora import has_lora
 from sam3d_objects.model.stages import STAGES, adapted_module
 from sam3d_objects.training.stages.decoder import DecoderStage
 from sam3d_objects.volume import Volume, write_nifti
 from tests.training.conftest import data_root
-from tests.training.small_model import small_latent_stage, small_model
+from tests.training.small_model import small_model, whole_model
 
 __all__ = ["data_root"]  # a fixture
 
@@ -53,18 +50,6 @@ QUICK = TrainOptions(
 )
 
 
-def whole_model() -> SAM3DObjects:
-    """Both halves; the latents are on an 8^3 grid, so that there are few fine cubes."""
-    model, latent = small_model(), small_latent_stage()
-    torch.manual_seed(2)
-    latent.encoder = LatentEncoder(8, FEATURES, 16, 8, 1, 2, window_size=4)
-    latent.mesh_decoder = MeshDecoder(
-        8, 32, 8, 1, 2, representation_config={"use_color": True}, norm_groups=4, window_size=4
-    )
-    model.latent = latent.eval()
-    return model
-
-
 @pytest.fixture(autouse=True)
 def small_base(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """Every base model is the small one; returns which halves were asked for."""
@@ -72,7 +57,7 @@ def small_base(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
     def load(base: str = "tiny", device: str = "cpu", stages: tuple[str, ...] = ("structure", "latent")) -> Any:
         asked.append(stages)
-        return whole_model() if "latent" in stages else small_model()
+        return whole_model(latent_side=8) if "latent" in stages else small_model()
 
     monkeypatch.setattr(stages_module, "load_model", load)
     monkeypatch.setattr(sam3d_objects.model, "load_model", load)
@@ -133,7 +118,7 @@ def test_one_stage_and_all_do_not_share_a_folder(
 def test_methods_without_lora_train_all_of_the_stage(data_root: Path, tmp_path: Path, method: str) -> None:
     result = train_adapter(data_root, tmp_path / "run", of("latent", method=method))
     record = read_adapter(result.best)
-    flow = whole_model().latent_stage.flow
+    flow = whole_model(latent_side=8).latent_stage.flow
     assert set(record.trained) == {name for name, _ in flow.named_parameters()}
     assert not record.layers
     assert record.meta.training["latent"]["method"] == method

@@ -71,3 +71,16 @@ def small_latent_stage() -> LatentStage:
     encoder = LatentEncoder(SIDE, FEATURES, WIDTH, 8, 1, 2, window_size=4)
     settings = LatentSettings(voxel_features="signed_distance")
     return LatentStage(embedder, flow, decoder, encoder, settings, "1" * 64).eval()
+
+
+def whole_model(occupancy: Literal["solid", "surface"] = "solid", latent_side: int = SIDE) -> SAM3DObjects:
+    """Both halves; on a smaller latent grid, 8 or 4, there are few fine cubes, and steps of its stages are quick."""
+    model, latent = small_model(occupancy), small_latent_stage()
+    if latent_side != SIDE:
+        torch.manual_seed(2)
+        latent.encoder = LatentEncoder(latent_side, FEATURES, WIDTH, 8, 1, 2, window_size=4)
+        latent.mesh_decoder = MeshDecoder(
+            latent_side, LATENT_WIDTH, 8, 1, 2, representation_config={"use_color": True}, norm_groups=4, window_size=4
+        )
+    model.latent = latent.eval()
+    return model

@@ -3,19 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from sam3d_objects.dataset import Augment, TS_SAM3D_Dataset
-from sam3d_objects.model import SAM3DObjects
-from sam3d_objects.model.latent.encoder import LatentEncoder
-from sam3d_objects.model.latent.features import FEATURES
-from sam3d_objects.model.latent.mesh_decoder import MeshDecoder
 from sam3d_objects.training import Stage, StructureOptions, StructureStage, ValidationSlices, contract_of
 from sam3d_objects.training.stages.decoder import DecoderStage
 from sam3d_objects.training.stages.decoder_options import DecoderOptions
 from sam3d_objects.training.stages.latent import LatentFlowStage
 from sam3d_objects.training.stages.latent_options import LatentOptions
-from tests.training.small_model import small_latent_stage, small_model
+from tests.training.small_model import small_model, whole_model
 from tests.training.toy_stage import ToyStage
 
 StageFactory = Callable[[Path, Path], Stage]  # (data set, folder of targets)
@@ -37,7 +31,7 @@ def make_structure(data_root: Path, folder: Path) -> Stage:
 
 def make_latent(data_root: Path, folder: Path) -> Stage:
     """The same samples; the latents come from the encoder."""
-    model = whole_model()
+    model = whole_model(latent_side=4)
     train = TS_SAM3D_Dataset(data_root, "train", augment=Augment(), variants=2)
     options = LatentOptions(target_distance_bar=0.0, dropout=DROPOUT)
     return LatentFlowStage(model, train, _validation(data_root), folder, contract_of(train, model), options)
@@ -45,22 +39,10 @@ def make_latent(data_root: Path, folder: Path) -> Stage:
 
 def make_decoder(data_root: Path, folder: Path) -> Stage:
     """Six shapes."""
-    model = whole_model()
+    model = whole_model(latent_side=4)
     train = TS_SAM3D_Dataset(data_root, "train", variants=2)
     options = DecoderOptions(target_distance_bar=0.0, dropout=DROPOUT, corners=200, points=100)
     return DecoderStage(model, train, _validation(data_root), folder, contract_of(train, model), options)
-
-
-def whole_model() -> SAM3DObjects:
-    """Both halves, the latents on a 4^3 grid, so that there are few cubes."""
-    model, latent = small_model(), small_latent_stage()
-    torch.manual_seed(2)
-    latent.encoder = LatentEncoder(4, FEATURES, 16, 8, 1, 2, window_size=4)
-    latent.mesh_decoder = MeshDecoder(
-        4, 32, 8, 1, 2, representation_config={"use_color": True}, norm_groups=4, window_size=4
-    )
-    model.latent = latent.eval()
-    return model
 
 
 def _validation(data_root: Path) -> ValidationSlices:

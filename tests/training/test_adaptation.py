@@ -7,11 +7,10 @@ import torch
 from torch import nn
 
 from sam3d_objects.adapter import AdapterMeta, InferenceContract, load_adapter, read_adapter, save_adapter
-from sam3d_objects.model import SAM3DObjects
 from sam3d_objects.model.lora import LoRAConfig, has_lora, trainable_names
 from sam3d_objects.model.stages import STAGES, adapted_module
 from sam3d_objects.training.adaptation import METHODS, Adaptation
-from tests.training.small_model import small_latent_stage, small_model
+from tests.training.small_model import small_model, whole_model
 
 META = AdapterMeta(
     stage="structure",
@@ -21,12 +20,6 @@ META = AdapterMeta(
     contract=InferenceContract(field_of_view="mask_margin", modality="mr"),
 )
 UNREACHED = "latent_mapping.translation_scale.out_layer."
-
-
-def whole_model() -> SAM3DObjects:
-    model = small_model()
-    model.latent = small_latent_stage()
-    return model
 
 
 def weights(module: nn.Module) -> dict[str, torch.Tensor]:

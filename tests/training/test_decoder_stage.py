@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +12,6 @@ from torch import Tensor, nn
 from sam3d_objects.adapter import load_adapter
 from sam3d_objects.dataset import TS_SAM3D_Dataset
 from sam3d_objects.model import SAM3DObjects
-from sam3d_objects.model.latent.encoder import LatentEncoder
-from sam3d_objects.model.latent.features import FEATURES
-from sam3d_objects.model.latent.mesh_decoder import MeshDecoder
 from sam3d_objects.model.latent.settings import LatentSettings
 from sam3d_objects.training import LoopOptions, MedicalTrainer, ValidationSlices, contract_of
 from sam3d_objects.training.stages.decoder import DecoderStage
@@ -22,21 +19,9 @@ from sam3d_objects.training.stages.decoder_options import DecoderOptions
 from sam3d_objects.training.stages.decoder_samples import ShapeSamples
 from sam3d_objects.training.stages.decoder_terms import DECODER_WEIGHTS
 from sam3d_objects.training.targets import InversionOptions
-from tests.training.small_model import small_latent_stage, small_model
+from tests.training.small_model import whole_model
 
 CPU = torch.device("cpu")
-
-
-def whole_model(occupancy: Literal["solid", "surface"] = "solid") -> SAM3DObjects:
-    """Both halves; the latents are on an 8^3 grid, so that there are few fine cubes."""
-    model, latent = small_model(occupancy), small_latent_stage()
-    torch.manual_seed(2)
-    latent.encoder = LatentEncoder(8, FEATURES, 16, 8, 1, 2, window_size=4)
-    latent.mesh_decoder = MeshDecoder(
-        8, 32, 8, 1, 2, representation_config={"use_color": True}, norm_groups=4, window_size=4
-    )
-    model.latent = latent.eval()
-    return model
 
 
 def decoder_stage(
@@ -80,12 +65,12 @@ def generator() -> torch.Generator:
 def targets(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose `targets` are made, for the model of these tests."""
     folder = tmp_path_factory.mktemp("decoder")
-    prepared(whole_model(), data_root, folder)
+    prepared(whole_model(latent_side=8), data_root, folder)
     return folder
 
 
 def test_a_batch_packs_the_voxels_of_its_shapes(data_root: Path, targets: Path) -> None:
-    stage = prepared(whole_model(), data_root, targets)
+    stage = prepared(whole_model(latent_side=8), data_root, targets)
     keys = [stage.keys[3], stage.keys[0]]
     batch = stage.make_batch(keys)
     counts = [len(stage.targets[key].latents) for key in keys]
@@ -98,7 +83,7 @@ def test_a_batch_packs_the_voxels_of_its_shapes(data_root: Path, targets: Path) 
 
 def test_the_loss_of_a_batch_is_the_mean_over_its_shapes(data_root: Path, targets: Path) -> None:
     """So it does not matter which process has which shape."""
-    stage = prepared(whole_model(), data_root, targets, weights=dict.fromkeys(DECODER_WEIGHTS, 1.0))
+    stage = prepared(whole_model(latent_side=8), data_root, targets, weights=dict.fromkeys(DECODER_WEIGHTS, 1.0))
     keys, draws = stage.keys[:3], stage.draw(3, generator())
     assert all(len(tensor) == 3 for tensor in draws.values())
     loss, parts = stage.loss(stage.module, stage.make_batch(keys), draws)
@@ -117,7 +102,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_shapes(data_root: Path, target
 def test_the_first_step_moves_every_b_the_second_every_a_and_nothing_else(
     data_root: Path, targets: Path, tmp_path: Path, train_heads: bool
 ) -> None:
-    model = whole_model()
+    model = whole_model(latent_side=8)
     stage = decoder_stage(model, data_root, targets, train_heads=train_heads)
     loop = trainer(stage, tmp_path)
     trainable = {f"latent.mesh_{name}" for name in loop.learner.parameters}
@@ -136,7 +121,7 @@ def test_the_first_step_moves_every_b_the_second_every_a_and_nothing_else(
 
 
 def test_training_fully_moves_the_decoder_and_nothing_else(data_root: Path, targets: Path, tmp_path: Path) -> None:
-    model = whole_model()
+    model = whole_model(latent_side=8)
     stage = decoder_stage(model, data_root, targets, method="full")
     loop, start = trainer(stage, tmp_path), state(model)
     loop.train_epoch()
@@ -147,7 +132,7 @@ def test_training_fully_moves_the_decoder_and_nothing_else(data_root: Path, targ
 def test_one_batch_is_overfitted(data_root: Path, targets: Path) -> None:
     """The surface that random weights make draws near to the organ's, in the distance that validation measures."""
     torch.manual_seed(0)
-    stage = prepared(whole_model(), data_root, targets, train_heads=True, rank=8, alpha=16.0)
+    stage = prepared(whole_model(latent_side=8), data_root, targets, train_heads=True, rank=8, alpha=16.0)
     batch, drawn = stage.make_batch(stage.keys[:1]), generator()
     optimizer = torch.optim.AdamW([p for p in stage.module.parameters() if p.requires_grad], lr=0.03)
 
@@ -167,7 +152,7 @@ def test_one_batch_is_overfitted(data_root: Path, targets: Path) -> None:
 
 
 def test_validation_measures_what_inference_decodes(data_root: Path, targets: Path) -> None:
-    stage = prepared(whole_model(), data_root, targets)
+    stage = prepared(whole_model(latent_side=8), data_root, targets)
     keys = [stage.keys[0], stage.keys[-1]]
     found = stage.validate(stage.module, stage.make_batch(keys), stage.validation_draw(2, generator()))
     # A fresh adapter is its base, whose distance was measured when the targets were made.
@@ -186,7 +171,7 @@ class Outside(nn.Module):
 
 
 def test_a_shape_of_which_nothing_is_decoded_counts_as_far_as_it_is_long(data_root: Path, targets: Path) -> None:
-    stage = prepared(whole_model(), data_root, targets)
+    stage = prepared(whole_model(latent_side=8), data_root, targets)
     batch = stage.make_batch(stage.keys[:1])
     batch["interior"] = torch.zeros_like(batch["interior"])
     found = stage.validate(Outside(), batch, stage.validation_draw(1, generator()))
@@ -198,8 +183,8 @@ def test_a_shape_of_which_nothing_is_decoded_counts_as_far_as_it_is_long(data_ro
 def test_targets_and_scale_are_the_bases_also_when_the_decoder_is_half_trained(
     data_root: Path, targets: Path, tmp_path: Path
 ) -> None:
-    before = prepared(whole_model(), data_root, targets, most=1)
-    stage = decoder_stage(whole_model(), data_root, tmp_path, most=1, train_heads=True)
+    before = prepared(whole_model(latent_side=8), data_root, targets, most=1)
+    stage = decoder_stage(whole_model(latent_side=8), data_root, tmp_path, most=1, train_heads=True)
     stage.set_trainable()
     with torch.no_grad():
         for parameter in stage.module.parameters():
@@ -213,7 +198,7 @@ def test_targets_and_scale_are_the_bases_also_when_the_decoder_is_half_trained(
 
 
 def test_the_released_layout_trains_as_well(data_root: Path, tmp_path: Path) -> None:
-    model = whole_model("surface")
+    model = whole_model("surface", latent_side=8)
     model.latent_stage.settings = LatentSettings()  # the release's: features of views, so inversion
     stage = prepared(model, data_root, tmp_path, most=1, inversion=InversionOptions(steps=1))
     assert stage.maker.source == "inversion"
@@ -226,7 +211,7 @@ def test_the_released_layout_trains_as_well(data_root: Path, tmp_path: Path) -> 
 def test_training_lowers_the_distance_and_the_saved_adapter_is_the_trained_decoder(
     data_root: Path, targets: Path, tmp_path: Path
 ) -> None:
-    model = whole_model()
+    model = whole_model(latent_side=8)
     stage = decoder_stage(model, data_root, targets, most=1, train_heads=True)
     loop = trainer(stage, tmp_path / "run", epochs=12, lr=0.03, patience=0, validate_every=12)
     result = loop.train()
@@ -235,7 +220,7 @@ def test_training_lowers_the_distance_and_the_saved_adapter_is_the_trained_decod
     assert result.metrics["decoded_assd_mm"] < 0.9 * untrained_mm
     assert stage.score(result.metrics) == -result.metrics["decoded_assd_mm"] and stage.score({}) is None
     assert stage.score({"assd_mm": 2.0, "decoded_assd_mm": 1.0}) == -2.0
-    fresh = whole_model()
+    fresh = whole_model(latent_side=8)
     decoder, fingerprint = fresh.latent_stage.mesh_decoder, fresh.latent_stage.fingerprint
     meta = load_adapter(result.last, decoder, base_fingerprint=fingerprint)
     assert meta.stage == "decoder" and meta.organs == ("egg",)
@@ -258,8 +243,8 @@ def test_an_epoch_has_each_organ_once_and_cuts_no_slice(data_root: Path, monkeyp
 
 def test_poor_targets_and_shared_patients_are_refused(data_root: Path, targets: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"surface distance over 0.10 % of their size: p\d/egg/\d"):
-        prepared(whole_model(), data_root, targets, target_distance_bar=0.001)
-    train, model = TS_SAM3D_Dataset(data_root, "train"), whole_model()
+        prepared(whole_model(latent_side=8), data_root, targets, target_distance_bar=0.001)
+    train, model = TS_SAM3D_Dataset(data_root, "train"), whole_model(latent_side=8)
     with pytest.raises(ValueError, match="both in training and in validation: p"):
         DecoderStage(model, train, ValidationSlices(train, seed=0), tmp_path, contract_of(train, model))
 

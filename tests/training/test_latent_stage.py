@@ -18,7 +18,7 @@ from sam3d_objects.training.stages.latent import LatentFlowStage, repeated
 from sam3d_objects.training.stages.latent_options import LatentOptions
 from sam3d_objects.training.targets import SurfaceDistance
 from sam3d_objects.training.targets import latent as latent_module
-from tests.training.small_model import small_latent_stage, small_model
+from tests.training.small_model import whole_model
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +30,6 @@ def quick_distance(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def targets_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("targets")
-
-
-def whole_model() -> SAM3DObjects:
-    model = small_model()
-    model.latent = small_latent_stage()
-
-    return model
 
 
 def latent_stage(data_root: Path, targets_folder: Path, **options: Any) -> LatentFlowStage:

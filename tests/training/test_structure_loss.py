@@ -71,9 +71,7 @@ def test_a_flow_without_step_sizes_has_no_self_consistency(
     train = TS_SAM3D_Dataset(data_root, "train")
     model.structure_flow.d_embedder = None
     with pytest.raises(ValueError, match="takes no step sizes"):
-        StructureStage(
-            model, train, None, tmp_path, contract_of(train, model), StructureOptions(shortcut_weight=1.0)
-        )
+        StructureStage(model, train, None, tmp_path, contract_of(train, model), StructureOptions(shortcut_weight=1.0))
 
 
 def test_cached_tokens_give_the_same_losses(

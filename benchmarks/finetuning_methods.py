@@ -279,8 +279,8 @@ def write_results(settings: Settings, folds: Sequence[Path]) -> None:
     text = (
         f"# Methods compared\n\n{len(folds)} folds by patient, {settings.epochs or 'default'} epochs each without "
         f"early stopping, base {settings.base}, seed {settings.seed}. Mean over median, 95 % bootstrap intervals over "
-        "patients. Trained numbers are those that the adapter holds; minutes of processor time and peak memory (resident) are "
-        "of the training.\n\n"
+        "patients. Trained numbers are those that the adapter holds; minutes of processor time and peak memory "
+        "(resident) are of the training.\n\n"
         f"{systems_table(systems, further)}\n\nOn the same cases:\n\n{differences_table(differences)}\n"
     )
     with atomic_path(settings.out / "methods.md") as temporary:

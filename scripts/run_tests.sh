@@ -5,7 +5,7 @@
 #
 # The first run makes .venv (see scripts/setup_venv.sh), which takes a few minutes; the checks take about five
 # minutes on two cores. Tests that need the reference folder beside the repository are skipped, with the reason,
-# where it is absent.
+# where it is absent; so are those of the report in a browser without Chromium (apt install chromium, or $CHROMIUM).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

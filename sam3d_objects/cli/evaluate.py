@@ -1,11 +1,11 @@
 """`sam3d-med eval` and `sam3d-med report`: what an adapter is worth, beside what a user would try instead."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from sam3d_objects.config import MODEL_SYSTEMS, EvaluateOptions
+from sam3d_objects.config import SLICE3D, EvaluateOptions
+from sam3d_objects.config.evaluate import BASELINE_SYSTEMS
 
 from .organs import organ_names, organs_in_splits
 
@@ -14,11 +14,8 @@ if TYPE_CHECKING:
     from sam3d_objects.dataset import Manifest
     from sam3d_objects.evaluation import Row
 
-    from .models import Models
-
 # Merged and adapted draw the same samples; their scores may differ by rounding only.
 DICE_TOLERANCE = 1e-3
-DIRECT_FOLDER = "direct"  # beside the evaluation: trained once for all of a data set's
 
 
 def evaluate(
@@ -34,6 +31,11 @@ def evaluate(
     goes on where it was.
 
         sam3d-med eval --checkpoint runs/hippocampus/best --data_root data/hippocampus
+
+    What sampling and fitting add, and what no method can pass:
+
+        sam3d-med eval --checkpoint runs/hippocampus/best --data_root data/hippocampus \\
+            --systems base,adapted,adapted_k1,adapted_nofit,pca_shape,ceiling_mesh,ceiling_encode
 
     Research use, not for diagnosis.
     """
@@ -56,50 +58,47 @@ def evaluate_adapter(checkpoint: Path, data_root: Path, out: Path, options: Eval
         ValueError: the adapter is damaged, of another base, or not for data like these; the merged model
             differs from the adapted one.
     """
-    from rich.progress import Progress
-
     from sam3d_objects.dataset import Manifest
-    from sam3d_objects.evaluation import SummaryOptions, prepared_cases, write_summary
-    from sam3d_objects.evaluation import evaluate as judge
+    from sam3d_objects.evaluation import SummaryOptions, prepared_cases
+    from sam3d_objects.evaluation.protocols import middle_cases
 
+    from .choice import sampling_line
+    from .evaluation_run import Judging, keep_history, worker_count
     from .merging import merge_difference
     from .models import load_models
+    from .protocol import eight_bit_contract
+    from .systems import evaluated_systems
 
     manifest = Manifest.load(data_root)
     models = load_models(options.base, checkpoint, options)
     check_fits(models.adapters.contract, manifest)
+    workers = worker_count(models, options)
     organs = _organs(manifest, options)
-    cases = prepared_cases(data_root, organs, options.seed, options.split)
+    if options.protocol == SLICE3D:
+        models = dataclasses.replace(models, contract=eight_bit_contract(models.contract))
+        cases = middle_cases(data_root, organs, options.split)
+    else:
+        cases = prepared_cases(data_root, organs, options.seed, options.split)
     first = cases[0].load()
     apart = merge_difference(models, first.slice, first.truth.mesh)
-    systems = _systems(models, data_root, organs, options)
-    if options.direct:
-        from .direct import direct_predictors
-
-        folder = out.parent / DIRECT_FOLDER
-        systems["direct"] = direct_predictors(data_root, organs, folder, options.seed, options.device)
-    identity = " ".join([manifest.fingerprint, models.base.fingerprint, models.adapters.identity, str(models.contract)])
-    identity = f"{identity} {options.stages} {models.base.latent.fingerprint if models.base.latent else ''}"
-    with Progress() as bar:
-        task = bar.add_task("evaluating", total=len(cases) * len(systems))
-        rows = judge(
-            cases,
-            systems,
-            out,
-            options.seed,
-            identity=identity,
-            progress=lambda done, total, line: bar.update(task, completed=done, description=line),
-        )
     notes = (
         f"adapter: {checkpoint} ({', '.join(models.adapters.stages)}), trained on {', '.join(models.adapters.organs)}; "
         f"base model: {models.base.name}",
-        f"patients: the {options.split} split of {data_root}; what is seen: {_field_of_view(manifest)}",
-        f"sampling: {_sampling(models.contract)}, stages {options.stages}",
+        f"patients: the {options.split} split of {data_root}; what is seen: {_field_of_view(manifest, options)}",
+        f"sampling: {sampling_line(models.adapters, models.contract)}; stages {options.stages}",
         f"merged equals adapted: outputs differ by {apart:.1e} of the largest (at most 1e-5)",
-        *_merged_note(rows),
         *(f"not judged: {organ}" for organ in manifest.structures if organ not in organs),
     )
-    write_summary(out, rows, SummaryOptions(synthetic=is_synthetic(manifest), notes=notes, seed=options.seed))
+    identity = " ".join([manifest.fingerprint, models.base.fingerprint, models.adapters.identity, str(models.contract)])
+    identity = f"{identity} {options.stages} {models.base.latent.fingerprint if models.base.latent else ''}"
+    systems = evaluated_systems(models, data_root, organs, out, options, workers)
+    judging = Judging(cases, systems, out, options.seed, identity, workers)
+    summary = SummaryOptions(synthetic=is_synthetic(manifest), notes=notes, seed=options.seed)
+    if options.protocol == SLICE3D:
+        judging.by_slice3d(summary)
+    else:
+        judging.in_patient_space(summary, _merged_note)
+    keep_history(checkpoint, out)
 
 
 def check_fits(contract: "InferenceContract", manifest: "Manifest") -> None:
@@ -145,26 +144,9 @@ def pooled_table(eval_dir: Path) -> str:
 
 def _organs(manifest: "Manifest", options: EvaluateOptions) -> list[str]:
     """The structures that were asked for, or all that can be judged: a baseline needs training patients, too."""
-    baselines = set(options.system_names) - set(MODEL_SYSTEMS)
+    baselines = set(options.system_names) & set(BASELINE_SYSTEMS)
     splits = [options.split, *(["train"] if baselines or options.direct else [])]
     return organ_names(options.organs) or organs_in_splits(manifest, splits)
-
-
-def _systems(models: "Models", data_root: Path, organs: Sequence[str], options: EvaluateOptions) -> dict[str, Any]:
-    """System name -> predictor, or organ -> predictor, in the order that was asked for."""
-    from sam3d_objects.evaluation import prepared_baselines
-    from sam3d_objects.reconstruct import Reconstructor
-
-    names = options.system_names
-    found: dict[str, Any] = {
-        name: Reconstructor(getattr(models, name), models.contract, options.stages)
-        for name in MODEL_SYSTEMS
-        if name in names
-    }
-    simple = [name for name in names if name not in MODEL_SYSTEMS]
-    if simple:
-        found |= prepared_baselines(data_root, simple, organs)
-    return {name: found[name] for name in names}
 
 
 def _merged_note(rows: "list[Row]") -> tuple[str, ...]:
@@ -180,13 +162,9 @@ def _merged_note(rows: "list[Row]") -> tuple[str, ...]:
     return (f"mean Dice of merged and adapted differ by {apart:.1e} (at most {DICE_TOLERANCE:g})",)
 
 
-def _field_of_view(manifest: "Manifest") -> str:
+def _field_of_view(manifest: "Manifest", options: EvaluateOptions) -> str:
+    if options.protocol == SLICE3D:
+        return "the organ's middle slice, cut to the mask's box, black beside the mask, 8 bit"
     if manifest.field_of_view == "scan":
         return "whole slices"
     return f"slices cut to the mask and {manifest.margin_mm:g} mm around it"
-
-
-def _sampling(contract: "InferenceContract") -> str:
-    values = dataclasses.asdict(contract)
-    names = ("samples", "steps", "guidance", "threshold", "fit", "pointmap")
-    return ", ".join(f"{name} {values[name]}" for name in names)

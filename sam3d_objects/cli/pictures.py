@@ -12,7 +12,7 @@ from sam3d_objects.evaluation import Material
 from sam3d_objects.evaluation.artefacts import View, grey, views
 from sam3d_objects.evaluation.compare import check_prediction
 from sam3d_objects.mesh import Mesh
-from sam3d_objects.report.figures import PREDICTED_COLOUR, TRUE_COLOUR
+from sam3d_objects.report.charts import PREDICTED_COLOUR, TRUE_COLOUR
 from sam3d_objects.training.validated import Picture
 
 MASK_COLOUR = "#ffd92f"

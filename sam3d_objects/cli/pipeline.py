@@ -18,7 +18,7 @@ from .train import BEST_ADAPTER, train_adapter
 
 ADAPTER_FILE = "adapter_model.safetensors"
 # These change how a step is carried out, never what comes out of it.
-_NEUTRAL = ("num_workers", "resume", "checkpoint_steps", "checkpoint_activations")
+_NEUTRAL = ("num_workers", "workers", "resume", "checkpoint_steps", "checkpoint_activations")
 PREPARE, TRAIN, EVALUATE = "prepare", "train", "eval"
 
 

@@ -10,12 +10,11 @@ from sam3d_objects.files import write_json
 
 if TYPE_CHECKING:
     from sam3d_objects.adapter import InferenceContract
-    from sam3d_objects.mesh import Mesh
-    from sam3d_objects.reconstruct import Reconstructor
+    from sam3d_objects.reconstruct import Prediction, Reconstructor
     from sam3d_objects.volume import Volume
 
 FAILURES_FILE = "failures.json"
-MESH_SUFFIXES = (".stl", ".ply")
+SPREAD = "spread_mm"
 
 
 def reconstruct(
@@ -33,8 +32,9 @@ def reconstruct(
 ) -> None:
     """Turn one slice with the organ marked into the whole organ's surface.
 
-    From a volume: writes OUT/IMAGE.stl and .ply in patient millimetres (RAS) and OUT/IMAGE_mask.nii.gz on the
-    volume's own grid.
+    From a volume: writes OUT/IMAGE.stl and .ply in patient millimetres (LPS, as 3D Slicer expects; --space RAS for the
+    other) and OUT/IMAGE_mask.nii.gz on the volume's own grid. The .ply (and .vtk, .glb: --formats) has at each vertex
+    `spread_mm`: how far from there the samples' surfaces run, which is what the slice could not say.
 
         sam3d-med reconstruct --checkpoint runs/hippocampus/best --image scan.nii.gz --label labels.nii.gz \\
             --classes 1+2 --plane sagittal --slice_index 17 --out mesh
@@ -131,20 +131,20 @@ class _Job:
 
     def volume(self, path: Path, scan: "Volume", organ: "Volume", plane: str, index: int) -> None:
         """One slice of a volume: meshes in patient mm, and a mask on the volume's own grid."""
-        from sam3d_objects.mesh import inside
-        from sam3d_objects.volume import quantile_summary, slice_input, slice_stem, write_nifti
+        from sam3d_objects.mesh import export_mask
+        from sam3d_objects.volume import quantile_summary, slice_input, slice_stem
 
         slice = slice_input(scan, organ, plane, index)
         reconstruct_slice, contract = self._reconstructor()
         if contract.field_of_view == "scan":
             # As in training, where the percentiles are the whole volume's.
             slice = replace(slice, reference=quantile_summary(scan.voxels))
-        mesh = reconstruct_slice(slice, self.options.seed)
+        predicted = reconstruct_slice.predict(slice, self.options.seed)
         stem = slice_stem(path)
-        self._export(stem, mesh, "RAS")
-        solid = inside(mesh, scan.affine, scan.shape)
-        write_nifti(self.out / f"{stem}_mask.nii.gz", scan.with_voxels(solid.astype("uint8")))
-        print(f"{self.out / stem}_mask.nii.gz: {mesh.volume / 1000:.2f} ml on the grid of {path}")
+        self._export(stem, predicted, self.options.space)
+        marked = export_mask(self.out / f"{stem}_mask.nii.gz", predicted.mesh, scan)
+        marked_ml = int(marked.voxels.sum()) * marked.voxel_volume_mm3 / 1000
+        print(f"{self.out / stem}_mask.nii.gz: {marked_ml:.2f} ml on the grid of {path}")
 
     def one_slice(self, path: Path, spacing_mm: Sequence[float], plane: str | None) -> None:
         """One slice alone."""
@@ -186,25 +186,33 @@ class _Job:
         # A picture's grey levels stand for the window that it was saved with.
         window_hu = contract.window_hu if contract.modality == "ct" else None
         slice = read_slice(path, tuple(spacing_mm) or None, plane, window_hu=window_hu)
-        mesh = reconstruct_slice(slice, self.options.seed)
+        predicted = reconstruct_slice.predict(slice, self.options.seed)
         is_picture = path.suffix.lower() == ".png"
         if is_picture:
-            mesh = mesh.transformed(slice.plane.image_frame)
-        self._export(slice_stem(path), mesh, "image" if is_picture else "RAS")
+            predicted = replace(predicted, mesh=predicted.mesh.transformed(slice.plane.image_frame))
+        self._export(slice_stem(path), predicted, "image" if is_picture else self.options.space)
 
     def _reconstructor(self) -> "tuple[Reconstructor, InferenceContract]":
         from sam3d_objects.reconstruct import Reconstructor
 
-        from .models import load_adapted
+        from .choice import sampling_line
+        from .models import chosen_adapters, load_adapted
 
         model, contract = load_adapted(self.checkpoint, self.options)
+        print(f"{self.checkpoint}: {sampling_line(chosen_adapters(self.checkpoint, self.options), contract)}")
         return Reconstructor(model, contract, self.options.stages), contract
 
-    def _export(self, stem: str, mesh: "Mesh", space: str) -> None:
+    def _export(self, stem: str, predicted: "Prediction", space: str) -> None:
         from sam3d_objects.mesh import export_mesh
 
-        for suffix in MESH_SUFFIXES:
-            export_mesh(self.out / f"{stem}{suffix}", mesh, space)
+        mesh, spread = predicted.mesh, predicted.spread_mm
+        for name in self.options.formats:
+            export_mesh(self.out / f"{stem}.{name}", mesh, space, {} if spread is None else {SPREAD: spread})
         size = " x ".join(f"{side:.1f}" for side in mesh.bounds[1] - mesh.bounds[0])
-        frame = "the image's frame" if space == "image" else "patient RAS"
-        print(f"{self.out / stem}.stl, .ply: {len(mesh.faces)} faces, {size} mm, in {frame}")
+        frame = "the image's frame" if space == "image" else f"patient {space}"
+        files = ", ".join(f".{name}" for name in self.options.formats)
+        print(f"{self.out / stem}{files}: {len(mesh.faces)} faces, {size} mm, in {frame}")
+        if spread is None:
+            print("  no spread: it takes two samples (--samples 8) to say how unsure the surface is")
+        else:
+            print(f"  the samples' surfaces run {spread.mean():.1f} mm from it on average, {spread.max():.1f} at most")

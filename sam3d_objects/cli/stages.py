@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sam3d_objects.adapter.presets import PresetConfig, plan_preset
 from sam3d_objects.config import TrainOptions
+from sam3d_objects.config.train import RECIPES
 from sam3d_objects.dataset import Augment, TS_SAM3D_Dataset
 from sam3d_objects.model import SAM3DObjects, load_model
 from sam3d_objects.model.lora import DEFAULT_TARGETS, MLP_TARGETS
@@ -68,7 +70,7 @@ def ready_stage(data_root: Path, options: TrainOptions, beside: str = "") -> Rea
     """
     halves = ("structure",) if options.stage == STRUCTURE else ("structure", "latent")
     model = load_model(options.base, stages=halves)
-    samples = _training_slices(data_root, options)
+    samples = training_slices(data_root, options)
     validation = fixed = None
     if options.overfit:
         fixed = _fixed_slices(samples, options)
@@ -84,12 +86,13 @@ def ready_stage(data_root: Path, options: TrainOptions, beside: str = "") -> Rea
         validation,
         data_root / TARGETS_FOLDER,
         dataclasses.replace(contract, **given),
-        options_class(**_stage_options(options, options_class)),
+        options_class(**_stage_options(options, options_class), **_preset_options(model, options)),
     )
     # After the stage has taken what it makes targets with, and before adapters go in.
     frozen_base(adapted_module(model, options.stage), options.base_dtype)
     record = {name: getattr(options, name) for name in ("base_dtype", "overfit", "validation_samples")}
     record |= {"beside": beside} if beside else {}
+    record |= {"recipe": options.recipe} if options.recipe != RECIPES[0] else {}
     stage = VariedStage(built, record, None if fixed is None else _fixed_samples(built, fixed), OVERFIT_REPEATS)
     return ReadyStage(stage, built, model, validation, fixed)
 
@@ -111,7 +114,8 @@ def same_names(options: TrainOptions, cls: type) -> dict[str, Any]:
     return {name: value for name, value in vars(options).items() if name in names}
 
 
-def _training_slices(data_root: Path, options: TrainOptions) -> TS_SAM3D_Dataset:
+def training_slices(data_root: Path, options: TrainOptions) -> TS_SAM3D_Dataset:
+    """Return the slices of training patients; an epoch has as many as its length says."""
     by_heart = options.overfit > 0
     return TS_SAM3D_Dataset(
         data_root,
@@ -150,10 +154,23 @@ def _fixed_samples(built: BuiltStage, fixed: ValidationSlices) -> Sequence[Any]:
     return fixed
 
 
+def _preset_options(model: SAM3DObjects, options: TrainOptions) -> dict[str, Any]:
+    """Return targets, and what trains beside them, as a preset and freeze strategies say; nothing where none does."""
+    if not (options.preset or options.freeze):
+        return {}
+    config = PresetConfig(options.preset or f"sam3d_{options.stage}", freeze=options.freeze, rank=options.lora_rank)
+    plan = plan_preset(adapted_module(model, options.stage), config)
+    if first_process():
+        print(plan.text)
+    trained = {"trained": plan.config.trained_modules}
+    return {"targets": plan.config.target_modules, **trained} if options.preset else trained
+
+
 def _stage_options(options: TrainOptions, cls: type) -> dict[str, Any]:
     values = same_names(options, cls)
     values |= {"rank": options.lora_rank, "alpha": options.lora_alpha, "dropout": options.lora_dropout}
-    values["targets"] = options.lora_targets or ((*DEFAULT_TARGETS, *MLP_TARGETS) if options.lora_mlp else ())
+    if not options.preset:
+        values["targets"] = options.lora_targets or ((*DEFAULT_TARGETS, *MLP_TARGETS) if options.lora_mlp else ())
     if cls is StructureOptions:
         values["drop_pointmap"] = options.pointmap == "drop"
     else:

@@ -74,18 +74,31 @@ def voxel_dice(predict: Callable[[], Mesh], truth: Truth) -> float:
 
 
 def calibrate_adapter(folder: Path, base: str, device: str, slices: Sequence[Material], seed: int) -> float:
-    """Choose a structure adapter's threshold on validation slices, write it into its contract, and return it."""
+    """Choose how a structure adapter is sampled on validation slices, write it into its contract, and say it.
+
+    See `choose_way` for what is tried; the table of it is printed and kept in the adapter's record.
+
+    Returns:
+        the threshold.
+    """
     from sam3d_objects.adapter import load_adapter, read_adapter, save_adapter
     from sam3d_objects.model import load_model
+
+    from .choice import CHOSEN, choose_way, ways_table
 
     record = read_adapter(folder)
     model = load_model(base, device=device, stages=("structure",))
     load_adapter(folder, model.structure_flow, base_fingerprint=model.fingerprint)
-    found = best_threshold(model, record.meta.contract, slices, seed)
+    choice = choose_way(model, record.meta.contract, slices, seed)
+    best = choice.best
     meta = dataclasses.replace(
         record.meta,
-        contract=dataclasses.replace(record.meta.contract, threshold=found.threshold),
-        metrics={**record.meta.metrics, CALIBRATED: found.dice},
+        contract=dataclasses.replace(
+            record.meta.contract, samples=best.samples, fit=best.fit, threshold=best.threshold
+        ),
+        metrics={**record.meta.metrics, CALIBRATED: best.dice},
+        training={**record.meta.training, CHOSEN: choice.record()},
     )
     save_adapter(folder, model.structure_flow, record.config, meta)
-    return found.threshold
+    print(ways_table(choice))
+    return best.threshold

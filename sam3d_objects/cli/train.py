@@ -41,8 +41,9 @@ def train(
         sam3d-med train --data_root data/hippocampus --checkpoint_dir runs/hippocampus --stage all
 
     --method says how: `lora` small updates (the default), `full` all weights of the stage, `scratch` all of them from
-    random ones. --overfit 4 learns four slices by heart and fails where it can't: a first look whether data, targets
-    and options make sense.
+    random ones. --recipe says LoRA's rank, dropout and learning rate by the size of the data set, --preset and --freeze
+    which layers it adapts and what trains beside them. --overfit 4 learns four slices by heart and fails where it
+    can't: a first look whether data, targets and options make sense.
 
     Research use, not for diagnosis.
     """
@@ -61,13 +62,15 @@ def train_adapter(data_root: Path, checkpoint_dir: Path, options: TrainOptions) 
     """Train one stage, or the three in turn, and return how it ended."""
     from sam3d_objects.dataset import Manifest
 
+    from .recipe import stage_options
+
     Manifest.load(data_root)  # what is wrong with the data is said before a large model is read
     _check_run_folder(checkpoint_dir, options.stage)
     if options.stage != ALL:
-        return _train_stage(data_root, checkpoint_dir, options.of_stage(options.stage))
+        return _train_stage(data_root, checkpoint_dir, stage_options(options, options.stage, data_root))
     chosen = checkpoint_dir / BEST_ADAPTER
     for stage in options.stages:
-        result = _train_stage(data_root, checkpoint_dir / stage, options.of_stage(stage), chosen)
+        result = _train_stage(data_root, checkpoint_dir / stage, stage_options(options, stage, data_root), chosen)
         if result.interrupted:
             break
     return dataclasses.replace(result, best=chosen)

@@ -9,7 +9,8 @@
       samples: 8
 
 What a section leaves out keeps its default. A section or a key that does not exist is an error that
-names the nearest one.
+names the nearest one. A section may also be written as Lightning does, `class_path: sam3d_objects.config.TrainOptions`
+with the keys under `init_args`; the class must be the section's own, and is never imported.
 """
 
 import dataclasses
@@ -22,9 +23,10 @@ import yaml
 
 from sam3d_objects.files import nearest
 
+from .evaluate import EvaluateOptions
 from .option import alternatives
 from .prepare import PhantomOptions, PrepareOptions
-from .reconstruct import EvaluateOptions, ReconstructOptions
+from .reconstruct import ReconstructOptions
 from .targets import TargetOptions
 from .train import TrainOptions
 
@@ -56,9 +58,22 @@ def read_preset(path: Path) -> dict[str, dict[str, Any]]:
         _check_known(f"{path}: section", str(section), SECTIONS)
         if not isinstance(values, dict):
             raise ValueError(f"{path}: section {section!r} holds keys and values, got {values!r}")
+        values = content[section] = _init_args(values, SECTIONS[section], f"{path}: section {section!r}")
         for key in values:
             _check_known(f"{path}: {section}: key", str(key), option_names(SECTIONS[section]))
     return content
+
+
+def _init_args(values: dict[str, Any], cls: type, where: str) -> dict[str, Any]:
+    """Return a section's keys and values, taken out of `class_path` and `init_args` where it is written so."""
+    if "class_path" not in values:
+        return values
+    if str(values["class_path"]).rpartition(".")[2] != cls.__name__ or set(values) - {"class_path", "init_args"}:
+        raise ValueError(f"{where}: expected class_path {cls.__name__} and init_args, got {values!r}")
+    arguments = values.get("init_args") or {}
+    if not isinstance(arguments, dict):
+        raise ValueError(f"{where}: init_args holds keys and values, got {arguments!r}")
+    return arguments
 
 
 def load_preset(path: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:

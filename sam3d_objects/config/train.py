@@ -12,6 +12,9 @@ ALL = "all"
 METHODS = ("lora", "full", "scratch")
 BASE_DTYPES = ("fp32", "bf16", "int8")
 LATENT_SOURCES = ("auto", "encoder", "inversion")
+RECIPES = ("none", "small", "medium", "large", "auto")
+LORA_DEFAULTS: Mapping[str, float] = {"lora_rank": 16, "lora_alpha": 32.0, "lora_dropout": 0.0}
+"""What these are without a recipe: measured with the built-in model on a few hundred slices."""
 
 STAGE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "structure": {
@@ -59,6 +62,11 @@ def _by_stage(name: str, help: str, minimum: float | None = None) -> Any:
     return option(None, f"{help} [{defaults}]", minimum=minimum)
 
 
+def _or_recipe(name: str, help: str, minimum: float, maximum: float | None = None) -> Any:
+    """Return an option that a recipe may say, and whose help names the default without one."""
+    return option(None, f"{help} [{LORA_DEFAULTS[name]:g}, or the recipe's]", minimum=minimum, maximum=maximum)
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """How an adapter is trained on a prepared data set."""
@@ -85,11 +93,26 @@ class TrainOptions:
     lr_floor: float = option(0.02, "part of lr at which the cosine ends", minimum=0.0, maximum=1.0)
     ema_decay: float = option(0.99, "running average of the trained weights; 0: none", minimum=0.0, maximum=0.9999)
     clip_norm: float = option(1.0, "largest norm of the gradient; 0: no clipping", minimum=0.0)
-    lora_rank: int = option(16, "rank of the LoRA matrices", minimum=1)
-    lora_alpha: float = option(32.0, "LoRA is scaled by alpha / rank", minimum=0.0)
-    lora_dropout: float = option(0.0, "dropout before the LoRA matrices", minimum=0.0, maximum=0.95)
+    recipe: str = option(
+        "none",
+        "rank, alpha, dropout and learning rate by the size of the data set, where they are not given: small (under "
+        "2,000 samples), medium (to 5,000), large, or auto, which counts",
+        choices=RECIPES,
+    )
+    lora_rank: int | None = _or_recipe("lora_rank", "rank of the LoRA matrices", minimum=1)
+    lora_alpha: float | None = _or_recipe("lora_alpha", "LoRA is scaled by alpha / rank", minimum=0.0)
+    lora_dropout: float | None = _or_recipe("lora_dropout", "dropout before the LoRA matrices", 0.0, 0.95)
     lora_targets: tuple[str, ...] = option((), "globs or re:REGEX of full paths; empty: attention and --lora_mlp")
     lora_mlp: bool | None = _by_stage("lora_mlp", "adapt the feed-forward layers beside attention")
+    preset: str = option(
+        "",
+        "which layers LoRA adapts: a preset's name, its YAML file, or auto, which proposes them; empty: attention and "
+        "--lora_mlp",
+    )
+    freeze: tuple[str, ...] = option(
+        (),
+        "what trains beside LoRA: adapters_only, or heads, norms, backbone_only; empty: as --preset or --train_heads",
+    )
     train_heads: bool | None = _by_stage("train_heads", "train the output layers beside LoRA; they are saved with it")
     condition_dropout: float = option(
         0.1, "share of samples without the condition, for guidance", minimum=0.0, maximum=1.0
@@ -169,6 +192,11 @@ class TrainOptions:
                 f"method lora and a precision other than 32; got {self.method} and {self.precision}"
             )
 
+        for name in ("preset", "freeze"):
+            if getattr(self, name) and self.method != "lora":
+                raise ValueError(f"TrainOptions.{name} is for method lora; got method {self.method}")
+        if self.preset and self.lora_targets:
+            raise ValueError("TrainOptions.preset and lora_targets both say what is adapted: give one of them")
         if self.compile and self.stage != ADAPTED_STAGES[0]:
             raise ValueError(
                 f"TrainOptions.compile is for the stage {ADAPTED_STAGES[0]}: the others work on voxels, as many as a "
@@ -181,7 +209,12 @@ class TrainOptions:
         return ADAPTED_STAGES if self.stage == ALL else (self.stage,)
 
     def of_stage(self, stage: str) -> "TrainOptions":
-        """Return the options of one stage, those that were not given as the stage has them."""
+        """Return the options of one stage, those that were not given as the stage has them.
+
+        LoRA's are left open where a recipe says them (`cli.recipe.stage_options`).
+        """
         usual = {**STAGE_DEFAULTS[stage], **(OVERFIT_DEFAULTS[stage] if self.overfit else {})}
+        if self.recipe == RECIPES[0]:
+            usual |= LORA_DEFAULTS
         fill = {name: value for name, value in usual.items() if getattr(self, name) is None}
         return dataclasses.replace(self, stage=stage, **fill)

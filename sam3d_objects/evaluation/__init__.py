@@ -13,7 +13,8 @@ from sam3d_objects.evaluation.statistics import (
     paired_difference,
     summarise,
 )
-from sam3d_objects.evaluation.summary import SummaryOptions, markdown_of, summary_of, write_summary
+from sam3d_objects.evaluation.summary import SummaryOptions, summary_of, write_summary
+from sam3d_objects.evaluation.summary_tables import markdown_of
 from sam3d_objects.evaluation.truth import Truth
 
 __all__ = [

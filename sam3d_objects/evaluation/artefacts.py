@@ -1,19 +1,20 @@
-"""Artefacts: a row's mesh, pictures of its cuts, and, for a failed one, the traceback; an .npz without pickle each."""
+"""Artefacts: a row's mesh, pictures of its cuts, a failed one's traceback, and the true surfaces; .npz, no pickle."""
 
 import itertools
 import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sam3d_objects.arrays import AnyArray, BoolArray, FloatArray
-from sam3d_objects.evaluation.cases import Material
+from sam3d_objects.evaluation.cases import Case, Material
 from sam3d_objects.evaluation.compare import cut_mask
 from sam3d_objects.evaluation.rows import Row
 from sam3d_objects.files import atomic_path, write_json
@@ -108,39 +109,74 @@ def _view(material: Material, mesh: Mesh | None, plane: SlicePlane) -> View:
 
 def file_name(row: Row) -> str:
     """The artefact's name: readable, safe on any file system, and of this row alone."""
-    words = [row.case, row.organ, row.plane, row.slice_kind, str(row.slice_index), row.system]
-    key = zlib.crc32(repr(row.key).encode())
-    return f"{'_'.join(re.sub(r'[^A-Za-z0-9.-]+', '-', word) for word in words)}_{key:08x}.npz"
+    return _named([row.case, row.organ, row.plane, row.slice_kind, str(row.slice_index), row.system], row.key)
 
 
-def save_artefact(out: Path, row: Row, material: Material, mesh: Mesh | None, usable: bool, trace: str) -> Path:
+def truth_name(of: Row | Case) -> str:
+    """The name of the file with the true surface that a row or a case is compared with."""
+    return _named(["truth", of.case, of.organ], (of.case, of.organ))
+
+
+def _named(words: Sequence[str], key: tuple[object, ...]) -> str:
+    readable = "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", word) for word in words)
+    return f"{readable}_{zlib.crc32(repr(key).encode()):08x}.npz"
+
+
+def save_truth(out: Path, case: Case, material: Material) -> None:
+    """Write the true surface of a case's organ, once: `vertices` (V, 3) float32 mm and `faces` (F, 3) int32.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = out / FOLDER / truth_name(case)
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            np.savez_compressed(temporary, **_surface(material.truth.mesh))  # type: ignore[arg-type]  # numpy/numpy#23577
+
+
+def _surface(mesh: Mesh | None) -> dict[str, AnyArray]:
+    if mesh is None:
+        return {"vertices": np.zeros((0, 3), np.float32), "faces": np.zeros((0, 3), np.int32)}
+    return {"vertices": mesh.vertices.astype(np.float32), "faces": mesh.faces.astype(np.int32)}
+
+
+def save_artefact(
+    out: Path,
+    row: Row,
+    material: Material,
+    mesh: Mesh | None,
+    trace: str,
+    further: Mapping[str, AnyArray] = MappingProxyType({}),
+) -> Path:
     """Write a row's artefact.
 
-    Keys: `vertices` (V, 3) float32 mm and `faces` (F, 3) int32, empty without a prediction; `traceback`; `slice_image`
-    uint8, `slice_mask` and `slice_spacing_mm`, what the predictor saw; `views`, names of planes, the first the given
-    one; for view n `view<n>_image` uint8, `view<n>_truth`, `view<n>_prediction` bool, `view<n>_spacing_mm`.
+    Keys: `vertices` (V, 3) float32 mm and `faces` (F, 3) int32, empty without a prediction; `traceback`; what the
+    predictor saw: `slice_image` uint8, `slice_mask`, `slice_spacing_mm` and `slice_corners_mm` (4, 3); `views`, names
+    of planes, the first the given one; for view n `view<n>_image` uint8, `view<n>_truth`, `view<n>_prediction` bool,
+    `view<n>_spacing_mm`.
 
     Args:
         out: folder of the evaluation.
         row: whose.
         material: of the case.
         mesh: what was predicted, if anything.
-        usable: whether that mesh can be cut.
-        trace: traceback of a failure, or empty.
+        trace: traceback of a failure, or empty; a failed row's mesh is not cut.
+        further: more arrays, by key.
 
     Raises:
         OSError: it cannot be written.
     """
     slice = material.slice
     arrays: dict[str, Any] = {
-        "vertices": np.zeros((0, 3), np.float32) if mesh is None else mesh.vertices.astype(np.float32),
-        "faces": np.zeros((0, 3), np.int32) if mesh is None else mesh.faces.astype(np.int32),
+        **_surface(mesh),
         "traceback": np.array(trace),
         "slice_image": grey(slice.image, slice.valid),
         "slice_mask": slice.mask,
         "slice_spacing_mm": np.array(slice.plane.pixel_spacing_mm),
+        "slice_corners_mm": _corners_mm(slice.plane),
+        **further,
     }
-    shown = views(material, mesh if usable else None)
+    shown = views(material, None if row.failed else mesh)
     arrays["views"] = np.array([view.name for view in shown])
     for number, view in enumerate(shown):
         arrays[f"view{number}_image"] = view.image
@@ -153,11 +189,19 @@ def save_artefact(out: Path, row: Row, material: Material, mesh: Mesh | None, us
     return path
 
 
-def write_index(out: Path, rows: Mapping[str, Row]) -> None:
-    """Write artefacts/index.json: each artefact's file name and its row, so that rows find their pictures."""
+def _corners_mm(plane: SlicePlane) -> FloatArray:
+    """(4, 3) mm: the outer corners of a plane's pixels, one after the other around it."""
+    rows, cols = plane.shape
+    pixels = np.array([(0, 0), (0, cols), (rows, cols), (rows, 0)]) - 0.5
+    return pixels @ plane.affine[:3, :2].T + plane.affine[:3, 3]
+
+
+def write_index(out: Path, rows: Sequence[Row]) -> None:
+    """Write artefacts/index.json: the rows that have artefacts, with the names of the artefact and of the truth."""
     index = [
         {
-            "file": name,
+            "file": file_name(row),
+            "truth": truth_name(row),
             "case": row.case,
             "organ": row.organ,
             "plane": row.plane,
@@ -166,6 +210,7 @@ def write_index(out: Path, rows: Mapping[str, Row]) -> None:
             "system": row.system,
             "seed": row.seed,
         }
-        for name, row in rows.items()
+        for row in rows
+        if (out / FOLDER / file_name(row)).is_file()
     ]
     write_json(out / FOLDER / INDEX, index)

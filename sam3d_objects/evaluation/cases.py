@@ -1,6 +1,7 @@
 """Cases: which slices of which organs of the test patients are judged, and what is needed to judge them."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from sam3d_objects.dataset import CaseEntry, Manifest, PreparedCase, evaluation_slices
 from sam3d_objects.evaluation.baselines import BASELINES, Predictor, fit_baselines
 from sam3d_objects.evaluation.truth import Truth
+from sam3d_objects.evaluation.workers import forked
 from sam3d_objects.files import nearest
 from sam3d_objects.volume import PLANES, SliceInput, Volume, cut_to_mask
 
@@ -27,6 +29,18 @@ class Material:
     slice: SliceInput
     truth: Truth
     scan: Volume
+
+    @property
+    def slice_position(self) -> float:
+        """Where the slice lies in the organ's extent along its normal: 0 is the lowest or most posterior or leftmost
+        end, 1 the other (RAS).
+        """
+        plane = self.slice.plane
+        normal = plane.affine[:3, 2]
+        normal = normal * np.sign(normal[np.abs(normal).argmax()])
+        heights_mm = self.truth.mesh.vertices @ normal
+        low, high = float(heights_mm.min()), float(heights_mm.max())
+        return (float(plane.affine[:3, 3] @ normal) - low) / (high - low)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +149,10 @@ class _Opener:
 
 
 def prepared_baselines(
-    data_root: Path, names: Sequence[str] = tuple(BASELINES), organs: Sequence[str] | None = None
+    data_root: Path,
+    names: Sequence[str] = tuple(BASELINES),
+    organs: Sequence[str] | None = None,
+    workers: int = 0,
 ) -> dict[str, dict[str, Predictor]]:
     """Fit baselines on the training split alone, organ by organ.
 
@@ -143,6 +160,7 @@ def prepared_baselines(
         data_root: the prepared folder.
         names: among BASELINES.
         organs: structure names; None takes all.
+        workers: forked processes that fit an organ each; 0 fits here.
 
     Returns:
         baseline name -> organ -> predictor.
@@ -151,12 +169,18 @@ def prepared_baselines(
         ValueError: an unknown name or organ, or an organ that no training patient has.
     """
     manifest = Manifest.load(data_root)
-    baselines: dict[str, dict[str, Predictor]] = {name: {} for name in names}
+    entries: dict[str, list[CaseEntry]] = {}
     for organ in _organs(manifest, organs):
-        entries = [entry for entry in manifest.of_split("train") if organ in entry.organs]
-        if not entries:
+        entries[organ] = [entry for entry in manifest.of_split("train") if organ in entry.organs]
+        if not entries[organ]:
             raise ValueError(f"no patient of the train split has {organ}: nothing to fit a baseline on")
-        labels = [PreparedCase(data_root, entry).box_mask(organ) for entry in entries]
-        for name, predictor in fit_baselines(labels, names).items():
-            baselines[name][organ] = predictor
-    return baselines
+
+    def fit(organ: str) -> Iterator[tuple[str, dict[str, Predictor]]]:
+        labels = [PreparedCase(data_root, entry).box_mask(organ) for entry in entries[organ]]
+        yield organ, fit_baselines(labels, names)
+
+    alone = workers == 0 or len(entries) == 1
+    fitted = dict(
+        itertools.chain.from_iterable(map(fit, entries)) if alone else forked([[one] for one in entries], fit, workers)
+    )
+    return {name: {organ: fitted[organ][name] for organ in entries} for name in names}

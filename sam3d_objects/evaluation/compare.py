@@ -1,73 +1,27 @@
 """Compare: a predicted mesh beside the truth, without any alignment; distances are computed here and nowhere else."""
 
-import itertools
 import math
+from functools import partial
 
 import numpy as np
 
 from sam3d_objects.arrays import BoolArray, FloatArray
 from sam3d_objects.evaluation.metrics import Comparison, Overlap, SurfaceDistances
-from sam3d_objects.evaluation.surface_elements import SurfaceElements, point_tree, surface_elements
-from sam3d_objects.evaluation.truth import CHAMFER_POINTS, Truth, VoxelBox, shifted
-from sam3d_objects.mesh import Mesh, inside, sample_surface, solid_fraction
+from sam3d_objects.evaluation.rasterise import MAX_BOX_VOXELS, check_crossings, check_prediction, rasterise
+from sam3d_objects.evaluation.shape_only import without_place_and_size
+from sam3d_objects.evaluation.surface_elements import SurfaceElements, point_tree, surface_elements, tree_distances_mm
+from sam3d_objects.evaluation.truth import CHAMFER_POINTS, Truth, VoxelBox
+from sam3d_objects.mesh import Mesh, sample_surface
+from sam3d_objects.mesh.winding import used_bounds, windings
 from sam3d_objects.volume import SliceInput, SlicePlane
 
-COARSE_MM = 1.5
-"""From this spacing on a voxel is asked at several points: at its centre alone a thin part would be there or not by
-chance.
-"""
-SUPERSAMPLE = 3
-MAX_BOX_VOXELS = 1 << 26
 _PREDICTION_SEED = 20_241  # not the truth's: a perfect prediction must not score a Chamfer of 0 by equal draws
-
-
-def check_prediction(mesh: object) -> Mesh:
-    """Return `mesh` if it is a solid that can be scored.
-
-    Raises:
-        TypeError: it is not a Mesh.
-        ValueError: it has no faces, is open or wound inconsistently, or is inside out.
-    """
-    if not isinstance(mesh, Mesh):
-        raise TypeError(f"a predictor must return a Mesh in patient mm, got {type(mesh).__name__}")
-    if mesh.is_empty:
-        raise ValueError("the predicted mesh has no faces")
-    if not mesh.is_watertight:
-        raise ValueError("the predicted mesh is open, or its faces do not agree on what is outside")
-    if mesh.volume <= 0:
-        raise ValueError(f"the predicted mesh is inside out or flat: its volume is {mesh.volume:.6g} mm3")
-    return mesh
-
-
-def rasterise(mesh: Mesh, grid_affine: FloatArray) -> VoxelBox:
-    """Fill a closed mesh on the endless grid that `grid_affine` (4, 4), voxel index -> mm, is a part of.
-
-    The box is the mesh's own, so nothing is lost of a mesh that leaves the scan. A voxel belongs to it when its centre
-    is inside; where voxels are coarse (a side of `COARSE_MM` or more), when more than half of SUPERSAMPLE^3 points are.
-
-    Raises:
-        ValueError: when the box has more than MAX_BOX_VOXELS voxels, or the mesh is open.
-    """
-    to_index = np.linalg.inv(grid_affine)
-    index = mesh.vertices[np.unique(mesh.faces)] @ to_index[:3, :3].T + to_index[:3, 3]
-    start = np.floor(index.min(axis=0))
-    shape = np.ceil(index.max(axis=0)) + 1 - start
-    if shape.prod() > MAX_BOX_VOXELS:
-        size_mm = np.ptp(mesh.bounds, axis=0)
-        raise ValueError(
-            f"the predicted mesh is {size_mm.max():.4g} mm long, {shape.prod():.3g} voxels of the truth's grid; "
-            f"more than {MAX_BOX_VOXELS} are not scored"
-        )
-    start = start.astype(np.int64)
-    affine = shifted(grid_affine, start)
-    coarse = np.linalg.norm(grid_affine[:3, :3], axis=0).max() >= COARSE_MM
-    fraction = solid_fraction(mesh, affine, tuple(int(n) for n in shape), SUPERSAMPLE if coarse else 1)
-    return VoxelBox(fraction > 0.5, start, affine)
+_MANY_FACES = 500_000
 
 
 def cut_mask(mesh: Mesh, plane: SlicePlane) -> BoolArray:
-    """(rows, cols) bool: the pixels of a plane whose centres are inside a closed mesh."""
-    return inside(mesh, plane.affine, (*plane.shape, 1))[:, :, 0]
+    """(rows, cols) bool: the pixels of a plane about whose centres a closed mesh winds outward."""
+    return windings(mesh, plane.affine, (*plane.shape, 1)).fraction[:, :, 0] > 0
 
 
 def cut_overlap(mesh: Mesh, slice: SliceInput) -> Overlap:
@@ -75,14 +29,14 @@ def cut_overlap(mesh: Mesh, slice: SliceInput) -> Overlap:
 
     The plane is widened to the whole mesh first, so that what leaves the slice counts against the prediction.
     """
-    pixels = slice.plane.mm_to_pixel(list(itertools.product(*mesh.bounds.T)))
+    pixels = slice.plane.mm_to_pixel(mesh.vertices)
+    lowest, highest = used_bounds(pixels, mesh.faces)
     window = []
     for axis in (0, 1):
-        low = min(0, math.floor(pixels[:, axis].min()))
-        high = max(slice.plane.shape[axis], math.ceil(pixels[:, axis].max()) + 1)
-        window += [low, high]
+        window += [min(0, math.floor(lowest[axis])), max(slice.plane.shape[axis], math.ceil(highest[axis]) + 1)]
     if math.prod((window[1] - window[0], window[3] - window[2])) > MAX_BOX_VOXELS:
         raise ValueError(f"the predicted mesh spans more than {MAX_BOX_VOXELS} pixels of the slice")
+    check_crossings(pixels, mesh)
     predicted = cut_mask(mesh, slice.plane.window(*window))
     rows, cols = slice.plane.shape
     seen = predicted[-window[0] : rows - window[0], -window[2] : cols - window[2]]
@@ -110,14 +64,17 @@ def compare_masks(prediction: BoolArray, truth: BoolArray, affine: FloatArray) -
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"expected masks of one shape, got {prediction.shape} and {truth.shape}")
-    overlap = Overlap(*(int(np.count_nonzero(mask)) for mask in (prediction & truth, prediction, truth)))
-    sides = _both_ways(*(surface_elements(np.asarray(mask, dtype=bool), affine) for mask in (prediction, truth)))
+    boxes = [VoxelBox.of_grid(np.asarray(mask, dtype=bool), affine) for mask in (prediction, truth)]
+    overlap = Overlap(boxes[0].shared_with(boxes[1]), *(int(np.count_nonzero(box.mask)) for box in boxes))
+    sides = _both_ways(*(surface_elements(box.mask, box.affine) for box in boxes))
     none = np.zeros(0)
     return Comparison(overlap, abs(np.linalg.det(affine[:3, :3])) / 1000, *sides, none, none, None)
 
 
 def compare(mesh: Mesh, truth: Truth, slice: SliceInput | None = None) -> Comparison:
     """Compare a predicted mesh (patient mm) with the truth, as it lies: nothing is aligned, scaled or repaired.
+
+    Beside that, in `Comparison.shape`, without its place and its size; see shape_only.py.
 
     Args:
         mesh: the prediction; may leave the scan.
@@ -133,13 +90,46 @@ def compare(mesh: Mesh, truth: Truth, slice: SliceInput | None = None) -> Compar
     voxels = int(np.count_nonzero(predicted.mask))
     if voxels == 0:
         raise ValueError(f"the predicted mesh ({mesh.volume:.3g} mm3) holds no voxel of the truth's grid")
-    elements = surface_elements(predicted.mask, predicted.affine)
+    volume = Overlap(predicted.shared_with(truth.box), voxels, truth.voxels)
     points_mm = sample_surface(mesh, CHAMFER_POINTS, np.random.default_rng(_PREDICTION_SEED))[0]
+    points = point_tree(points_mm)
+    to_truth_mm = tree_distances_mm(points, truth.point_tree)
     return Comparison(
-        Overlap(predicted.shared_with(truth.box), voxels, truth.voxels),
+        volume,
         truth.label.voxel_volume_mm3 / 1000,
-        *_both_ways(elements, truth.elements),
-        np.asarray(truth.point_tree.query(points_mm)[0]),
-        np.asarray(point_tree(points_mm).query(truth.points_mm)[0]),
+        *_both_ways(surface_elements(predicted.mask, predicted.affine), truth.elements),
+        to_truth_mm,
+        tree_distances_mm(truth.point_tree, points),
         cut_overlap(mesh, slice) if slice is not None else None,
+        partial(_shape, mesh, truth),
+        _note(mesh, predicted, volume, float(to_truth_mm.min())),
     )
+
+
+def _shape(mesh: Mesh, truth: Truth) -> Comparison:
+    """The comparison without place and size; one that scores the worst where the scaled mesh cannot be filled."""
+    nothing = np.zeros(0)
+    voxel_ml = truth.label.voxel_volume_mm3 / 1000
+    try:
+        aligned = rasterise(without_place_and_size(mesh, truth.mesh), truth.label.affine)
+    except ValueError:
+        # A needle as voluminous as the organ is longer than any scan: the prediction is scored, its shape is not.
+        aligned = VoxelBox(np.zeros((1, 1, 1), dtype=bool), np.zeros(3, dtype=np.int64), truth.label.affine)
+    voxels = int(np.count_nonzero(aligned.mask))
+    if voxels:
+        sides = _both_ways(surface_elements(aligned.mask, aligned.affine), truth.elements)
+    else:
+        worst = SurfaceDistances(np.array([truth.diagonal_mm]), np.ones(1))
+        sides = worst, worst
+    overlap = Overlap(aligned.shared_with(truth.box), voxels, truth.voxels)
+    return Comparison(overlap, voxel_ml, *sides, nothing, nothing, None)
+
+
+def _note(mesh: Mesh, predicted: VoxelBox, volume: Overlap, nearest_mm: float) -> str:
+    """What a reader of the scores should know about a prediction that is scored nevertheless; often nothing."""
+    notes = [predicted.note] if predicted.note else []
+    if not volume.shared:
+        notes.append(f"the predicted mesh shares no voxel with the organ, which is {nearest_mm:.4g} mm away")
+    if len(mesh.faces) >= _MANY_FACES:
+        notes.append(f"the predicted mesh has {len(mesh.faces):,} faces")
+    return "; ".join(notes)

@@ -1,27 +1,34 @@
 """Evaluator: every system on every case, a row each, failures counted; a killed evaluation goes on where it was."""
 
+import itertools
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from sam3d_objects.evaluation.artefacts import FOLDER, file_name, save_artefact, write_index
+from sam3d_objects.evaluation.artefacts import save_artefact, save_truth, write_index
+from sam3d_objects.evaluation.attempt import attempt
 from sam3d_objects.evaluation.baselines import Predictor
 from sam3d_objects.evaluation.cases import Case, Material
+from sam3d_objects.evaluation.ceilings import Ceiling, answer
 from sam3d_objects.evaluation.compare import compare
 from sam3d_objects.evaluation.metrics import METRICS
+from sam3d_objects.evaluation.peak_memory import PeakMemory
 from sam3d_objects.evaluation.rows import PartialRows, Row, one_line, write_rows
+from sam3d_objects.evaluation.stated import Stated, stated_arrays
+from sam3d_objects.evaluation.workers import can_fork, forked
 from sam3d_objects.mesh import Mesh
 
-System = Predictor | Mapping[str, Predictor]
-"""A predictor, or one for each organ (baselines are told which organ it is)."""
+System = Predictor | Ceiling | Mapping[str, Predictor]
+"""A predictor, one for each organ (baselines are told which organ it is), or a ceiling, which is told the truth."""
 
 Progress = Callable[[int, int, str], None]
 """(rows done, rows in all, a line with the time left)."""
 
 _DIGITS = 6
+_POSITION_DIGITS = 3
+Job = tuple[int, tuple[str, ...]]
+"""A case's number, and the systems whose rows are missing."""
 
 
 def evaluate(
@@ -33,11 +40,13 @@ def evaluate(
     identity: str = "",
     artefacts: bool = True,
     progress: Progress | None = None,
+    workers: int = 0,
 ) -> list[Row]:
     """Judge every system on every case.
 
     Rows are appended to ``rows.csv.partial`` one by one; a killed evaluation that is called again with the same
     `identity` and seed skips what it has. At the end they become ``rows.csv``, in the order of cases, then systems.
+    The systems of a case are asked one after another, by one process.
 
     Args:
         cases: what is judged; those of one organ next to each other, so that its truth is prepared once.
@@ -48,45 +57,48 @@ def evaluate(
             kept.
         artefacts: whether to save meshes and pictures of the cuts.
         progress: called after each row.
+        workers: forked processes, in each of which torch has one thread: the rows are the same to the last bit
+            whatever their number, but for seconds and memory. 0 works in this process, with torch as it is. A GPU that
+            this process uses already cannot be used by workers.
 
     Returns:
         the rows, as in rows.csv.
 
     Raises:
-        ValueError: no cases, a case twice, no systems, or a system that lacks an organ.
-        OSError: the results cannot be written.
+        ValueError: no cases, a case twice, no systems, a system that lacks an organ, or workers where a process cannot
+            be forked.
+        OSError: the results cannot be written, or a worker was killed.
     """
-    _check(cases, systems)
+    _check(cases, systems, workers)
     out.mkdir(parents=True, exist_ok=True)
-    partial = out / "rows.csv.partial"
-    total = len(cases) * len(systems)
-    with PartialRows(partial, f"{identity} seed={seed}") as kept:
+    partial_path = out / "rows.csv.partial"
+    with PartialRows(partial_path, f"{identity} seed={seed}") as kept:
         known = {row.key: row for row in kept.rows}
-        started, before = time.monotonic(), len(known)
-        for case in cases:
-            missing = [name for name in systems if (*case.key, name, seed) not in known]
-            material = case.load() if missing else None
-            for name in missing:
-                assert material is not None
-                row = _judge(case, material, name, systems[name], seed, out if artefacts else None)
-                kept.add(row)
-                known[row.key] = row
-                if progress is not None:
-                    seconds = (time.monotonic() - started) / (len(known) - before)
-                    progress(len(known), total, _progress_line(len(known), total, seconds * (total - len(known))))
+        left = [
+            (n, tuple(name for name in systems if (*case.key, name, seed) not in known)) for n, case in enumerate(cases)
+        ]
+        groups = _groups(cases, [job for job in left if job[1]])
+        judge = partial(_judged, cases, systems, seed, out if artefacts else None)
+        clock = _Clock(len(cases) * len(systems), len(known), progress)
+        for row in forked(groups, judge, workers) if workers and groups else _here(groups, judge):
+            kept.add(row)
+            known[row.key] = row
+            clock.tick()
     rows = [known[(*case.key, name, seed)] for case in cases for name in systems]
     if artefacts:
-        write_index(out, {file_name(row): row for row in rows if (out / FOLDER / file_name(row)).is_file()})
+        write_index(out, rows)
     write_rows(out / "rows.csv", rows)
-    partial.unlink()
+    partial_path.unlink()
     return rows
 
 
-def _check(cases: Sequence[Case], systems: Mapping[str, System]) -> None:
+def _check(cases: Sequence[Case], systems: Mapping[str, System], workers: int) -> None:
     if not cases:
         raise ValueError("no cases to evaluate: the test split is empty")
     if not systems:
         raise ValueError("no systems to evaluate")
+    if workers and not can_fork():
+        raise ValueError(f"{workers} workers need a system that forks (Linux); take 0, which works in this process")
     keys = [case.key for case in cases]
     if len(set(keys)) != len(keys):
         twice = sorted({key for key in keys if keys.count(key) > 1})
@@ -97,43 +109,86 @@ def _check(cases: Sequence[Case], systems: Mapping[str, System]) -> None:
             raise ValueError(f"system {name!r} has no predictor for {', '.join(sorted(organs - set(system)))}")
 
 
-def _progress_line(done: int, total: int, seconds_left: float) -> str:
-    minutes, seconds = divmod(round(seconds_left), 60)
-    return f"{done} of {total} predictions scored, {minutes}:{seconds:02d} left"
+def _groups(cases: Sequence[Case], jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs whose cases share an organ's truth."""
+    runs = itertools.groupby(jobs, key=lambda job: (cases[job[0]].case, cases[job[0]].organ))
+    return [list(run) for _, run in runs]
 
 
-def _judge(case: Case, material: Material, name: str, system: System, seed: int, out: Path | None) -> Row:
+def _here(groups: Sequence[Sequence[Job]], judge: Callable[[Job], Iterator[Row]]) -> Iterator[Row]:
+    for job in itertools.chain.from_iterable(groups):
+        yield from judge(job)
+
+
+class _Clock:
+    """Says how much is done, and how long the rest takes at the pace so far."""
+
+    def __init__(self, total: int, done: int, progress: Progress | None) -> None:
+        self.total, self.before, self.done, self.progress = total, done, done, progress
+        self.started = time.monotonic()
+
+    def tick(self) -> None:
+        """One more row."""
+        self.done += 1
+        if self.progress is not None:
+            pace_s = (time.monotonic() - self.started) / (self.done - self.before)
+            minutes, seconds = divmod(round(pace_s * (self.total - self.done)), 60)
+            line = f"{self.done} of {self.total} predictions scored, {minutes}:{seconds:02d} left"
+            self.progress(self.done, self.total, line)
+
+
+def _judged(
+    cases: Sequence[Case], systems: Mapping[str, System], seed: int, out: Path | None, job: Job
+) -> Iterator[Row]:
+    """The rows of one case, each as it is ready."""
+    number, names = job
+    case, material = cases[number], cases[number].load()
+    if out is not None:
+        save_truth(out, case, material)
+    for name in names:
+        system = systems[name]
+        yield _judge(case, material, name, system[case.organ] if isinstance(system, Mapping) else system, seed, out)
+
+
+def _judge(case: Case, material: Material, name: str, system: Predictor | Ceiling, seed: int, out: Path | None) -> Row:
     """One row: predict, compare, save. Nothing that the prediction does wrong gets out of here."""
-    predictor = system[case.organ] if isinstance(system, Mapping) else system
-    diagonal_mm = material.truth.diagonal_mm
-    mesh: Mesh | None = None
-    reason = trace = ""
-    started = time.perf_counter()
-    seconds = None
-    try:
-        predicted = predictor(material.slice, seed)
-        seconds = time.perf_counter() - started
-        mesh = predicted if isinstance(predicted, Mesh) else None
-        comparison = compare(predicted, material.truth, material.slice)
-        raw = {metric: column.of(comparison) for metric, column in METRICS.items()}
-        if not np.isfinite(list(raw.values())).all():
-            raise ValueError(f"a metric is not finite: {raw}")
-        scores = {metric: METRICS[metric].capped(value, diagonal_mm) for metric, value in raw.items()}
-    except Exception as error:  # the one broad except of the project: a failed case must be a row
-        reason = one_line(f"{type(error).__name__}: {error}")
-        trace = traceback.format_exc()
-        scores = {metric: column.worst(diagonal_mm) for metric, column in METRICS.items()}
-    if seconds is None:
-        seconds = time.perf_counter() - started
+    peak = PeakMemory()
+    bounds = material.truth.diagonal_mm, material.truth.volume_ml
+    stated: Stated | None = None
+    note = ""
+
+    def predict() -> Mesh:
+        nonlocal stated
+        with peak:
+            predicted: object = answer(system, material, seed)
+        if isinstance(predicted, Stated):
+            stated = predicted
+            return stated.mesh
+        return predicted  # type: ignore[return-value]  # what is no mesh is refused when it is compared
+
+    def score(mesh: Mesh) -> dict[str, float]:
+        nonlocal note
+        comparison = compare(mesh, material.truth, material.slice)
+        note = comparison.note
+        return {metric: column.of(comparison) for metric, column in METRICS.items()}
+
+    tried = attempt(predict, score)
+    scores = {
+        metric: column.worst(*bounds) if tried.scores is None else column.capped(tried.scores[metric], *bounds)
+        for metric, column in METRICS.items()
+    }
     row = Row(
         *(case.case, case.patient, case.organ, case.plane, case.slice_kind, case.slice_index),
         name,
         seed,
-        bool(trace),
-        reason,
-        round(seconds, 3),
+        tried.scores is None,
+        tried.reason or one_line(note),
+        round(tried.seconds, 3),
         {metric: round(value, _DIGITS) for metric, value in scores.items()},
+        None if peak.mib is None else round(peak.mib, 1),
+        round(material.slice_position, _POSITION_DIGITS),
     )
     if out is not None:
-        save_artefact(out, row, material, mesh, not row.failed, trace)
+        further = {} if stated is None or row.failed else stated_arrays(stated, material.truth)
+        save_artefact(out, row, material, tried.mesh, tried.trace, further)
     return row

@@ -6,6 +6,7 @@ area (see surface_elements.py); Chamfer is taken between area-uniform points on 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -69,6 +70,9 @@ class Comparison:
             true mesh; empty when masks were compared without meshes.
         truth_points_mm: (N,) float64, the other way.
         cut: pixels of the given slice: the mesh's cut beside the mask that was given; None without a slice.
+        compare_shape: compares the prediction without its place and size (see shape_only.py), without Chamfer and
+            cut; None when masks were compared.
+        note: what a reader of the scores should know about the prediction; empty where there is nothing.
     """
 
     volume: Overlap
@@ -78,6 +82,13 @@ class Comparison:
     prediction_points_mm: FloatArray
     truth_points_mm: FloatArray
     cut: Overlap | None
+    compare_shape: "Callable[[], Comparison] | None" = None
+    note: str = ""
+
+    @cached_property
+    def shape(self) -> "Comparison | None":
+        """The comparison of the shape alone, made when it is first asked for; None when masks were compared."""
+        return self.compare_shape() if self.compare_shape is not None else None
 
 
 def _surfaces(comparison: Comparison) -> tuple[SurfaceDistances, SurfaceDistances, float]:
@@ -152,6 +163,15 @@ def slice_dice(comparison: Comparison) -> float:
     return comparison.cut.dice if comparison.cut is not None else float("nan")
 
 
+def shape_only(metric: Callable[[Comparison], float]) -> Callable[[Comparison], float]:
+    """`metric` of the shape alone: after the prediction got the truth's centroid and volume; NaN between masks."""
+
+    def of_shape(comparison: Comparison) -> float:
+        return metric(comparison.shape) if comparison.shape is not None else float("nan")
+
+    return of_shape
+
+
 @dataclass(frozen=True)
 class Metric:
     """One column of the table.
@@ -159,25 +179,31 @@ class Metric:
     Args:
         of: the function.
         title: heading for people.
-        kind: `overlap` (0..1, more is better), `distance` (mm, less is better) or `percent` (less is better).
+        kind: `overlap` (0..1, more is better), `distance` (mm), `percent` or `volume` (ml): less is better.
+        shape_only: whether the prediction's place and size were taken from the truth first, so that this number
+            says nothing about whether the organ was found.
     """
 
     of: Callable[[Comparison], float]
     title: str
     kind: str
+    shape_only: bool = False
 
     @property
     def higher_is_better(self) -> bool:
         """Whether a larger number is a better one."""
         return self.kind == "overlap"
 
-    def worst(self, diagonal_mm: float) -> float:
-        """What a failed case scores: overlap 0, volume error 100 %, distance = the diagonal of the scan's grid."""
-        return {"overlap": 0.0, "percent": 100.0, "distance": diagonal_mm}[self.kind]
+    def worst(self, diagonal_mm: float, truth_ml: float) -> float:
+        """What a failed case scores: overlap 0, volume error 100 %, distance = the diagonal of the scan's grid.
 
-    def capped(self, value: float, diagonal_mm: float) -> float:
+        `truth_ml`, the organ's volume, is what 100 % are in ml.
+        """
+        return {"overlap": 0.0, "percent": 100.0, "distance": diagonal_mm, "volume": truth_ml}[self.kind]
+
+    def capped(self, value: float, diagonal_mm: float, truth_ml: float) -> float:
         """`value`, but never worse than a failed case."""
-        bound = self.worst(diagonal_mm)
+        bound = self.worst(diagonal_mm, truth_ml)
         return max(value, bound) if self.higher_is_better else min(value, bound)
 
 
@@ -192,5 +218,9 @@ METRICS: MappingProxyType[str, Metric] = MappingProxyType(
         "surface_dice_2mm": Metric(lambda c: surface_dice(c, 2.0), "Surface Dice 2 mm", "overlap"),
         "volume_error_percent": Metric(volume_error_percent, "Volume error (%)", "percent"),
         "slice_dice": Metric(slice_dice, "Slice Dice", "overlap"),
+        "volume_error_ml": Metric(lambda c: abs(volume_error_ml(c)), "Volume error (ml)", "volume"),
+        "shape_dice": Metric(shape_only(dice), "Shape-only Dice", "overlap", shape_only=True),
+        "shape_hd95_mm": Metric(shape_only(hausdorff_mm), "Shape-only HD95 (mm)", "distance", shape_only=True),
+        "shape_assd_mm": Metric(shape_only(assd_mm), "Shape-only ASSD (mm)", "distance", shape_only=True),
     }
 )

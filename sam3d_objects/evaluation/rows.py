@@ -23,8 +23,14 @@ IDENTITY_COLUMNS = (
     "failed",
     "reason",
     "seconds",
+    "peak_mib",
+    "slice_position",
 )
 COLUMNS = (*IDENTITY_COLUMNS, *METRICS)
+_MAY_BE_EMPTY = ("peak_mib", "slice_position")
+_FIRST_METRICS = ("dice", "iou", "hd95_mm", "assd_mm", "chamfer_mm", "surface_dice_1mm", "surface_dice_2mm")
+# Columns of the first version; a file may lack the others.
+_REQUIRED = {*IDENTITY_COLUMNS, *_FIRST_METRICS, "volume_error_percent", "slice_dice"} - set(_MAY_BE_EMPTY)
 
 RowKey = tuple[str, str, str, str, int, str, int]
 
@@ -39,9 +45,12 @@ class Row:
         system: who predicted.
         seed: what the predictor was given.
         failed: whether there was no prediction that can be scored.
-        reason: exception type and message of a failure, on one line; empty otherwise.
+        reason: exception type and message of a failure, on one line; else what is odd about a prediction that was
+            scored, such as one that intersects itself; most often empty.
         seconds: time that the prediction took, without the scoring.
-        scores: metric name -> number, every metric, all finite.
+        scores: metric name -> number, every metric, all finite; rows of an older file lack what is new.
+        peak_mib: largest memory of the process while it predicted, MiB, as `PeakMemory` has it; None where unknown.
+        slice_position: where the slice lies in the organ's extent, 0 to 1, as `Material` has it; None where unknown.
     """
 
     case: str
@@ -56,6 +65,8 @@ class Row:
     reason: str
     seconds: float
     scores: Mapping[str, float]
+    peak_mib: float | None = None
+    slice_position: float | None = None
 
     @property
     def key(self) -> RowKey:
@@ -69,9 +80,10 @@ class Row:
 
     def cells(self) -> list[str]:
         """The row as text, in the order of COLUMNS; numbers keep every digit, so that reading gives the same row."""
-        identity = [str(getattr(self, name)) for name in IDENTITY_COLUMNS]
-        identity[IDENTITY_COLUMNS.index("failed")] = "true" if self.failed else "false"
-        return [*identity, *(repr(float(self.scores[name])) for name in METRICS)]
+        identity = {name: str(getattr(self, name)) for name in IDENTITY_COLUMNS}
+        identity["failed"] = "true" if self.failed else "false"
+        identity |= {name: "" for name in _MAY_BE_EMPTY if getattr(self, name) is None}
+        return [*identity.values(), *(repr(float(self.scores[name])) for name in METRICS)]
 
     @classmethod
     def from_cells(cls, cells: Mapping[str, str]) -> "Row":
@@ -90,8 +102,17 @@ class Row:
             cells["failed"] == "true",
             cells["reason"],
             float(cells["seconds"]),
-            {name: float(cells[name]) for name in METRICS},
+            {name: float(cells[name]) for name in METRICS if name in cells},
+            *(float(cells[name]) if cells.get(name) else None for name in _MAY_BE_EMPTY),
         )
+
+
+def metrics_of(rows: Iterable[Row]) -> list[str]:
+    """The metrics that all rows have, in the order of the columns; rows of an older file have fewer."""
+    common = set(METRICS)
+    for row in rows:
+        common &= row.scores.keys()
+    return [name for name in METRICS if name in common]
 
 
 def one_line(text: str) -> str:
@@ -114,6 +135,8 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 def read_rows(path: Path) -> list[Row]:
     """Read rows.csv.
 
+    A file of an older version, which lacks columns that were added since, is read as well.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: another header, or a line that is not a row; the message names the file and the line.
@@ -123,8 +146,9 @@ def read_rows(path: Path) -> list[Row]:
 
 def _parse(path: Path, lines: list[str]) -> list[Row]:
     reader = csv.DictReader(lines)
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise ValueError(f"{path}: expected the columns {list(COLUMNS)}, got {reader.fieldnames}")
+    header = tuple(reader.fieldnames or ())
+    if header != tuple(name for name in COLUMNS if name in header or name in _REQUIRED):
+        raise ValueError(f"{path}: expected the columns {list(COLUMNS)}, got {list(header)}")
     rows = []
     for cells in reader:
         try:

@@ -11,9 +11,11 @@ from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sam3d_objects.arrays import BoolArray, FloatArray
 
+_LEAF = 32  # points a leaf; queries take 1.4 times as long with scipy's 10
 _TRIANGLES = 5  # marching cubes puts at most five triangles into a cell
 
 
@@ -70,7 +72,15 @@ def point_tree(points_mm: FloatArray) -> Any:
     """A scipy cKDTree over points (N, 3), built for few queries rather than for the fastest ones."""
     from scipy.spatial import cKDTree
 
-    return cKDTree(points_mm, balanced_tree=False, compact_nodes=False)
+    return cKDTree(points_mm, leafsize=_LEAF, balanced_tree=False, compact_nodes=False)
+
+
+def tree_distances_mm(tree: Any, other: Any) -> FloatArray:
+    """(N,) distance of each point of one tree to the nearest point of the other, in the tree's own order.
+
+    Points that lie together are asked together, which takes two thirds of the time of a random order.
+    """
+    return np.asarray(other.query(tree.data[tree.indices])[0], dtype=np.float64)
 
 
 def surface_elements(mask: BoolArray, affine: FloatArray) -> SurfaceElements:
@@ -78,12 +88,11 @@ def surface_elements(mask: BoolArray, affine: FloatArray) -> SurfaceElements:
 
     A mask that touches the border of its array is closed there. An empty mask has no elements (S = 0).
     """
-    padded = np.pad(mask, 1).view(np.uint8)
-    count_i, count_j, count_k = (size - 1 for size in padded.shape)
-    codes = np.zeros((count_i, count_j, count_k), dtype=np.uint8)
-    for bit in range(8):
-        i, j, k = bit >> 2, (bit >> 1) & 1, bit & 1
-        codes |= padded[i : i + count_i, j : j + count_j, k : k + count_k] << bit
+    # Two voxels along the last axis make two bits, two such pairs along the middle one four, two of these eight.
+    codes: npt.NDArray[np.uint8] = np.pad(mask, 1).view(np.uint8)
+    codes = codes[:, :, :-1] | np.left_shift(codes[:, :, 1:], 1, dtype=np.uint8)
+    codes = codes[:, :-1] | np.left_shift(codes[:, 1:], 2, dtype=np.uint8)
+    codes = codes[:-1] | np.left_shift(codes[1:], 4, dtype=np.uint8)
     flat = codes.ravel()
     surface = np.flatnonzero((flat != 0) & (flat != 255))
     # Corner c of the padded array lies between voxels c - 1 and c of the given one.

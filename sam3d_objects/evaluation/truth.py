@@ -23,21 +23,23 @@ class VoxelBox:
         mask: (i, j, k) bool, may be empty of True.
         start: (3,) int64, the grid's voxel index of `mask[0, 0, 0]`; may be negative.
         affine: (4, 4) float64, voxel index of `mask` -> patient mm.
+        note: what is odd about the mesh that was filled; empty otherwise.
     """
 
     mask: BoolArray
     start: IntArray
     affine: FloatArray
+    note: str = ""
 
     @classmethod
     def of_grid(cls, mask: BoolArray, grid_affine: FloatArray) -> "VoxelBox":
         """Cut a mask (I, J, K) on a grid to the box of its voxels; an empty one keeps one voxel."""
-        ranges = []
-        for axis in range(3):
-            marked = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-            ranges.append((int(marked[0]), int(marked[-1]) + 1) if len(marked) else (0, 1))
-        start = np.array([low for low, _ in ranges], dtype=np.int64)
-        box = mask[tuple(slice(low, high) for low, high in ranges)]
+        box, start = mask, np.zeros(3, dtype=np.int64)
+        for axis in range(3):  # each axis looks only at what the axes before it left
+            marked = np.flatnonzero(box.any(axis=tuple(other for other in range(3) if other != axis)))
+            low, high = (int(marked[0]), int(marked[-1]) + 1) if len(marked) else (0, 1)
+            box = box[(slice(None),) * axis + (slice(low, high),)]
+            start[axis] = low
         return cls(np.ascontiguousarray(box), start, shifted(grid_affine, start))
 
     def shared_with(self, other: "VoxelBox") -> int:
@@ -92,6 +94,11 @@ class Truth:
     def voxels(self) -> int:
         """How many voxels the organ has."""
         return int(np.count_nonzero(self.box.mask))
+
+    @property
+    def volume_ml(self) -> float:
+        """Volume of those voxels, ml."""
+        return self.voxels * self.label.voxel_volume_mm3 / 1000
 
     @cached_property
     def elements(self) -> SurfaceElements:

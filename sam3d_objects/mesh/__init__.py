@@ -1,6 +1,6 @@
 """Meshes: surfaces from masks, frames (the one place that scales), voxels, distances, samples, files."""
 
-from sam3d_objects.mesh.export import export_mesh, import_mesh
+from sam3d_objects.mesh.export import MeshFile, export_mask, export_mesh, import_mesh, read_mesh_file
 from sam3d_objects.mesh.frame import RAS_TO_LPS, ObjectFrame, SliceCamera, pointmap
 from sam3d_objects.mesh.mesh import Mesh
 from sam3d_objects.mesh.occupancy import SOLID_SUPERSAMPLE, occupancy_grid
@@ -15,9 +15,11 @@ __all__ = [
     "RAS_TO_LPS",
     "SOLID_SUPERSAMPLE",
     "Mesh",
+    "MeshFile",
     "ObjectFrame",
     "SliceCamera",
     "contains",
+    "export_mask",
     "export_mesh",
     "import_mesh",
     "inside",
@@ -25,6 +27,7 @@ __all__ = [
     "occupancy_grid",
     "outer_surface",
     "pointmap",
+    "read_mesh_file",
     "sample_surface",
     "signed_distance",
     "solid_fraction",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sam3d_objects.arrays import BoolArray, FloatArray, IntArray
+from sam3d_objects.arrays import BoolArray, FloatArray
 from sam3d_objects.mesh.mesh import Mesh
-from sam3d_objects.mesh.rays import check_closed, expand_ranges, ray_crossings
+from sam3d_objects.mesh.rays import expand_ranges
+from sam3d_objects.mesh.winding import grid_windings
 
 _EDGE = 0.5 - 1e-6  # the far face of the unit box lies on index R: points are clamped into the last voxel
 _CHUNK_PAIRS = 500_000
@@ -80,33 +81,6 @@ def surface_voxels(mesh_object: Mesh, resolution: int) -> npt.NDArray[np.int32]:
     return np.stack(np.unravel_index(flat, (resolution,) * 3), axis=1).astype(np.int32)
 
 
-def _filled(vertices: FloatArray, faces: IntArray, shape: tuple[int, ...], steps: int) -> BoolArray:
-    """Insides of a mesh in index coordinates on (I, J, K * steps) points, `steps` a voxel on the last axis.
-
-    The points of voxel k are k + (m + 0.5) / steps - 0.5; along i and j they are the voxels' centres.
-
-    Raises:
-        ValueError: when a ray leaves the mesh with a non-zero winding, so that it is open.
-    """
-    rows, cols, depth = shape[0], shape[1], shape[2] * steps
-    corners = vertices[faces]
-    low = np.maximum(np.ceil(corners[:, :, :2].min(axis=1)), 0).astype(np.int64)
-    high = np.minimum(np.floor(corners[:, :, :2].max(axis=1)), (rows - 1, cols - 1)).astype(np.int64)
-    span = np.maximum(high - low + 1, 0)
-    face, rank = expand_ranges(span.prod(axis=1))
-    width = span[face, 1]
-    i, j = low[face, 0] + rank // np.maximum(width, 1), low[face, 1] + rank % np.maximum(width, 1)
-    sign, z = ray_crossings(vertices, faces[face], i.astype(np.float64), j.astype(np.float64))
-    hit = sign != 0
-    # The first point that is not below the crossing; the extra last cell holds what no point is above.
-    first = np.clip(np.ceil((z[hit] + 0.5) * steps - 0.5), 0, depth).astype(np.int64)
-    index = (i[hit] * cols + j[hit]) * (depth + 1) + first
-    change = np.bincount(index, weights=sign[hit], minlength=rows * cols * (depth + 1))
-    winding = np.cumsum(change.reshape(rows, cols, depth + 1).astype(np.int32), axis=2)
-    check_closed(winding[:, :, -1])
-    return winding[:, :, :-1] != 0
-
-
 def solid_fraction(
     mesh: Mesh, affine: npt.ArrayLike, shape: tuple[int, ...], supersample: int = 1
 ) -> npt.NDArray[np.float32]:
@@ -126,27 +100,10 @@ def solid_fraction(
         ValueError: when the mesh is open along a ray of the grid, on a shape that is not three positive
             sizes, or on a supersample below 1.
     """
-    if len(shape) != 3 or min(shape) < 1 or supersample < 1:
-        raise ValueError(f"expected three sizes and a supersample above 0, got {shape} and {supersample}")
     fraction = np.zeros(shape, dtype=np.float32)
-    if mesh.is_empty:
-        return fraction
-    to_index = np.linalg.inv(np.asarray(affine, dtype=np.float64))
-    vertices = mesh.vertices @ to_index[:3, :3].T + to_index[:3, 3]
-    used = vertices[mesh.faces.ravel()]
-    # Only the voxels around the mesh: a scan's grid is much larger than an organ.
-    start = np.clip(np.floor(used.min(axis=0)), 0, shape).astype(np.int64)
-    stop = np.clip(np.ceil(used.max(axis=0)) + 1, start, shape).astype(np.int64)
-    box = tuple(int(size) for size in stop - start)
-    if 0 in box:
-        return fraction
-    part = fraction[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
-    offsets = (np.arange(supersample) + 0.5) / supersample - 0.5
-    for i in offsets:
-        for j in offsets:
-            solid = _filled(vertices - start - (i, j, 0.0), mesh.faces, box, supersample)
-            part += solid.reshape(*box, supersample).sum(axis=3, dtype=np.float32)
-    part /= supersample**3
+    for place, winding in grid_windings(mesh, affine, shape, supersample):
+        fraction[place] += np.count_nonzero(winding, axis=3)
+    fraction /= supersample**3
     return fraction
 
 

@@ -7,9 +7,7 @@ R grid side, I x J x K' the patient grid.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy import ndimage
-from torch import Tensor
 
 from sam3d_objects.arrays import FloatArray
 from sam3d_objects.mesh import Mesh, ObjectFrame, object_grid_affine, surface_from_field
@@ -79,25 +77,24 @@ def average(samples: list[PlacedSolid]) -> PatientField:
     shape = np.ceil((high - low) / cell_mm).astype(int) + GRID_MARGIN_CELLS
     affine = np.diag([cell_mm, cell_mm, cell_mm, 1.0])
     affine[:3, 3] = low
-    fields = torch.from_numpy(np.stack([sample.field for sample in samples])).float()
-    total = torch.zeros(tuple(shape))
-    for sample, field in zip(samples, fields, strict=True):
-        total += sample.weight * _resampled(
-            field, np.linalg.inv(sample.cell_to_mm()) @ affine, tuple(int(n) for n in shape)
-        )
-    return PatientField((total / sum(sample.weight for sample in samples)).double().numpy(), affine)
+    total = np.zeros(tuple(shape), dtype=np.float32)
+    for sample in samples:
+        total += np.float32(sample.weight) * _resampled(sample, affine, tuple(int(n) for n in shape))
+    return PatientField((total / np.float32(sum(sample.weight for sample in samples))).astype(np.float64), affine)
 
 
-def _resampled(field: Tensor, to_cell: FloatArray, shape: tuple[int, ...]) -> Tensor:
-    """Sample a field (R, R, R) on a grid aligned with its own, index -> cell by `to_cell`; beyond it fades to 0."""
-    # Both grids have the patient's axes, so each axis is a scale and a shift.
+def _resampled(sample: PlacedSolid, affine: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Sample a solid on a grid of the patient's, index -> mm by `affine`, trilinearly; beyond its cube it fades to 0.
+
+    Both grids have the patient's axes, so that each axis is a scale and a shift, and trilinear interpolation is three
+    matrix products of hat functions: a third of the time of asking for each cell (measured on 64^3 and 189^3 cells).
+    """
+    to_cell = np.linalg.inv(sample.cell_to_mm()) @ affine
     assert np.allclose(to_cell[:3, :3], np.diag(to_cell.diagonal()[:3]))
-    axes = [
-        ((torch.arange(n) * to_cell[a, a] + to_cell[a, 3] + 0.5) * (2 / size) - 1).float()
-        for a, (n, size) in enumerate(zip(shape, field.shape, strict=True))
-    ]
-    grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)  # grid_sample's order is z, y, x
-    sampled = torch.nn.functional.grid_sample(
-        field[None, None], grid[None], mode="bilinear", padding_mode="zeros", align_corners=False
-    )
-    return sampled[0, 0]
+    values = sample.field.astype(np.float32)  # not torch's: validation runs inside autocast, which would round here
+    for axis, count in enumerate(shape):
+        places = np.arange(count) * to_cell[axis, axis] + to_cell[axis, 3]
+        hats = (1 - np.abs(places[:, None] - np.arange(values.shape[0]))).clip(min=0).astype(np.float32)
+        # The first axis goes and comes back as the last: after three rounds all are in place.
+        values = np.tensordot(values, hats, axes=([0], [1]))
+    return values

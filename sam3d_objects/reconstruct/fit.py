@@ -25,8 +25,10 @@ AGREEMENT_POWER = 10
 LEAST_AGREEMENT = 1e-3
 
 
-def fit_to_mask(samples: list[PlacedSolid], mask: BoolArray, plane: SlicePlane) -> list[PlacedSolid]:
-    """Fit each of K samples to a mask (rows, cols) by translation and scale.
+def fit_to_mask(
+    samples: list[PlacedSolid], mask: BoolArray, plane: SlicePlane, scale: bool = True
+) -> list[PlacedSolid]:
+    """Fit each of K samples to a mask (rows, cols) by translation and, unless `scale` is False, scale.
 
     Maximises the soft Dice of the sample's cut with the mask, less a penalty that keeps the change within what the
     model's own pose leaves open. A sample whose cut misses the mask altogether is moved by the penalty's gradient
@@ -44,15 +46,16 @@ def fit_to_mask(samples: list[PlacedSolid], mask: BoolArray, plane: SlicePlane) 
     optimiser = torch.optim.Adam([change], lr=LEARNING_RATE, eps=ADAM_EPS)
     settling = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: (1 - step / STEPS) ** 2)
     prior = torch.tensor(PRIOR_STD)
+    free = torch.tensor([1.0, 1.0, 1.0, float(scale)])
     with torch.enable_grad():
         for _ in range(STEPS):
             optimiser.zero_grad()
-            cut = cut_fields(fields, points, *_moved(centers, sizes, axes, change))
+            cut = cut_fields(fields, points, *_moved(centers, sizes, axes, change * free))
             loss = (1 - _soft_dice(cut, inside) + PRIOR_WEIGHT * (change / prior).square().sum(1)).sum()
             loss.backward()
             optimiser.step()
             settling.step()
-    moved, scaled = _moved(centers, sizes, axes, change.detach())
+    moved, scaled = _moved(centers, sizes, axes, change.detach() * free)
     agreement = _soft_dice(cut_fields(fields, points, moved, scaled), inside).clamp(min=LEAST_AGREEMENT)
     weights = agreement.double() ** AGREEMENT_POWER
     return [

@@ -1,5 +1,8 @@
 """From one slice with the organ marked to the whole organ's surface in patient mm."""
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,9 +16,14 @@ from sam3d_objects.model.structure.flow import SHAPE
 from sam3d_objects.reconstruct.field import PatientField, PlacedSolid, average
 from sam3d_objects.reconstruct.fit import fit_to_mask
 from sam3d_objects.reconstruct.refinement import refine
+from sam3d_objects.reconstruct.spread import Prediction, spread_mm
 from sam3d_objects.volume import Intensity, SliceInput, condition_image
 
 STAGES = ("both", "structure")
+# A grid of all K samples at each layer leaves the processor's cache (a third slower at K = 16) and takes K times one.
+DECODED_AT_ONCE = 4
+Samples = Callable[[SliceInput, int], list[PlacedSolid]]
+"""(slice, seed) -> the K placed samples of a slice."""
 
 
 class Reconstructor:
@@ -25,15 +33,19 @@ class Reconstructor:
         model: a base, adapted or merged model.
         contract: how slices are prepared and the model is sampled.
         stages: 'both' decodes the surface with the latent stage; 'structure' takes the structure's own.
+        source: where the samples come from, if not from the model; see `variants`, which share theirs.
 
     Raises:
         ValueError: unknown stages.
     """
 
-    def __init__(self, model: SAM3DObjects, contract: InferenceContract, stages: str = "both") -> None:
+    def __init__(
+        self, model: SAM3DObjects, contract: InferenceContract, stages: str = "both", source: Samples | None = None
+    ) -> None:
         if stages not in STAGES:
             raise ValueError(f"stages must be one of {', '.join(STAGES)}, got {stages!r}")
         self.model, self.contract, self.stages = model.eval(), contract, stages
+        self._source = source
         self.intensity = Intensity(contract.modality, contract.window_hu, contract.percentiles)
 
     def __call__(self, slice: SliceInput, seed: int) -> Mesh:
@@ -43,7 +55,20 @@ class Reconstructor:
             ValueError: the slice cannot be used, no voxel of the prediction is solid, or the model has no latent
                 stage where both are asked for.
         """
-        rough = self.field(slice, seed).mesh(self.contract.threshold)
+        return self._surface(slice, self.samples(slice, seed), seed)
+
+    def predict(self, slice: SliceInput, seed: int) -> Prediction:
+        """Return the same surface with its spread, from one drawing of the samples; errors as in a call."""
+        samples = self.samples(slice, seed)
+        mesh = self._surface(slice, samples, seed)
+        return Prediction(mesh, spread_mm(mesh, samples))
+
+    def spread_mm(self, mesh: Mesh, slice: SliceInput, seed: int) -> FloatArray | None:
+        """Return a surface's spread (V,) mm from the samples of a slice, which are drawn (again, unless shared)."""
+        return spread_mm(mesh, self.samples(slice, seed))
+
+    def _surface(self, slice: SliceInput, samples: list[PlacedSolid], seed: int) -> Mesh:
+        rough = average(samples).mesh(self.contract.threshold)
         return rough if self.stages == "structure" else self.refined(slice, rough, seed)
 
     def refined(self, slice: SliceInput, rough: Mesh, seed: int) -> Mesh:
@@ -52,9 +77,12 @@ class Reconstructor:
 
     def condition_inputs(self, slice: SliceInput) -> ConditionInputs:
         """Return what a slice shows as the condition embedders take it."""
-        contract = self.contract
-        seen, image01 = condition_image(slice, self.intensity, contract.field_of_view, contract.margin_mm)
+        seen, image01 = self.prepared(slice)
         return self._inputs(image01, seen)
+
+    def prepared(self, slice: SliceInput) -> tuple[SliceInput, FloatArray]:
+        """Return a slice cut to the contract's field of view, and its image (Y, X) in [0, 1]."""
+        return condition_image(slice, self.intensity, self.contract.field_of_view, self.contract.margin_mm)
 
     def field(self, slice: SliceInput, seed: int) -> PatientField:
         """Return the mean of the K samples as a field in patient space, before the threshold."""
@@ -62,8 +90,9 @@ class Reconstructor:
 
     def samples(self, slice: SliceInput, seed: int) -> list[PlacedSolid]:
         """Draw the K samples, placed in the patient and, if the contract says so, fitted to the mask."""
-        contract = self.contract
-        seen, image01 = condition_image(slice, self.intensity, contract.field_of_view, contract.margin_mm)
+        if self._source is not None:
+            return self._source(slice, seed)
+        seen, image01 = self.prepared(slice)
         return self.samples_of(image01, seen, seed)
 
     @torch.no_grad()
@@ -96,7 +125,8 @@ class Reconstructor:
 
     def _solids(self, tokens: Tensor) -> list[FloatArray]:
         """Decode shape tokens (K, T, c) to solid fields (R, R, R)."""
-        logits = self.model.decode_structure(tokens)[:, 0].cpu()
+        parts = tokens.chunk(math.ceil(len(tokens) / DECODED_AT_ONCE))
+        logits = torch.cat([self.model.decode_structure(part)[:, 0].cpu() for part in parts])
         if self.model.settings.occupancy == "solid":
             return list(torch.sigmoid(logits).double().numpy())
         return [solid_from_shell((one > 0).numpy()) for one in logits]

@@ -1,4 +1,4 @@
-"""Page: report.html, one file that works offline: no script, no link, every figure inside it."""
+"""Page: report.html, one file that works offline; scripts, styles and figures are inside, and it may load nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,36 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from sam3d_objects.files import atomic_path
-from sam3d_objects.report.figures import (
-    PREDICTED_COLOUR,
-    TRUE_COLOUR,
-    Picture,
-    case_figure,
-    distribution_figure,
-    interval_figure,
-)
-from sam3d_objects.report.gallery import chosen_cases
+from sam3d_objects.report.charts import Chart, distribution_chart
+from sam3d_objects.report.curves import calibration_chart, training_charts
+from sam3d_objects.report.gallery import gallery
+from sam3d_objects.report.html import chart, notices, tag, whole_page
+from sam3d_objects.report.intervals import interval_chart
+from sam3d_objects.report.points import is_point_evaluation, point_markdown, point_page, read_points
+from sam3d_objects.report.position import position_chart
 from sam3d_objects.report.results import Results, read_results
+from sam3d_objects.report.systems import phrase
+from sam3d_objects.report.systems import title as system_title
+from sam3d_objects.report.tables import digits, glossary, grouped_table, paired_table, pooled_table, shape_table
 from sam3d_objects.report.text import markdown_report
-from sam3d_objects.report.verdict import claims, failure_sentence, hardest_sentence, interval
+from sam3d_objects.report.verdict import Claim, claims, failure_sentence, hardest_sentence, headline
 
-RESEARCH_USE = "Research use only, not for diagnosis."
-SYNTHETIC = "These scans are SYNTHETIC phantoms: the figures show that the tool works and say nothing about patients."
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #8886; --good: #1b7f4d; --bad: #b3261e; --open: #8a6d00; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem; }
-h1, h2 { line-height: 1.2; } table { border-collapse: collapse; font-size: .85rem; } caption { text-align: left; }
-th, td { border-bottom: 1px solid var(--line); padding: .25rem .5rem; text-align: right; }
-th:first-child { text-align: left; } .scroll { overflow-x: auto; } .best { font-weight: 700; }
-.claim { border-left: .4rem solid var(--open); padding: .1rem .8rem; margin: .6rem 0; font-size: 1.1rem; }
-.better { border-color: var(--good); } .worse { border-color: var(--bad); }
-.notice { border: 1px solid var(--line); padding: .4rem .8rem; border-radius: .4rem; }
-figure { margin: 1rem 0; break-inside: avoid; } figure img { max-width: 100%; background: #fff; border-radius: .3rem; }
-figcaption { font-size: .85rem; } .key { font-weight: 700; }
-@media (prefers-color-scheme: dark) { :root { --good: #5fd39a; --bad: #ff8a80; --open: #ffd54f; } }
-@media print { body { max-width: none; font-size: 11px; } h2 { break-after: avoid; } .scroll { overflow: visible; } }
-"""
+_CHIPS = {"better": "▲ better", "worse": "▼ worse", "open": "≈ not told apart", "unknown": "? one patient"}
+_FACTS = {
+    "dice": ("overlap (Dice)", "1 is perfect, 0 is none"),
+    "assd_mm": ("mean surface error", "how far the surfaces lie apart"),
+    "hd95_mm": ("95 % surface error (HD95)", "all but the worst 5 % lie nearer"),
+    "volume_error_percent": ("volume error", "of the true volume"),
+}
+_UNITS = {"percent": " %", "distance": " mm", "volume": " ml", "overlap": ""}
 
 
 @dataclass(frozen=True)
@@ -51,138 +43,123 @@ def write_report(folder: Path, title: str = "SAM 3D medical: evaluation") -> Rep
     """Write report.html and report.md into the folder of a finished evaluation.
 
     Args:
-        folder: holds rows.csv, summary.json and, for the gallery, artefacts/.
+        folder: holds rows.csv and summary.json, of patient space or of a protocol, and, where there are, artefacts/
+            (for the gallery), history.json or history_STAGE.json (training curves) and calibration.json.
         title: heading of the report.
 
     Raises:
-        ValueError: the folder holds no finished evaluation.
+        ValueError: the folder holds no finished evaluation, or a file in it is not what it should be.
         OSError: the report cannot be written.
     """
-    results = read_results(folder)
-    files = ReportFiles(folder / "report.html", folder / "report.md")
-    with atomic_path(files.html) as temporary:
-        temporary.write_text(html_report(results, title), encoding="utf-8")
-    with atomic_path(files.markdown) as temporary:
-        temporary.write_text(markdown_report(results, title), encoding="utf-8")
-    return files
+    if is_point_evaluation(folder):
+        points = read_points(folder)
+        html, markdown = point_page(points, title), point_markdown(points, title)
+    else:
+        results = read_results(folder)
+        html, markdown = html_report(results, title), markdown_report(results, title)
+    written = ReportFiles(folder / "report.html", folder / "report.md")
+    for path, text in ((written.html, html), (written.markdown, markdown)):
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return written
 
 
 def html_report(results: Results, title: str) -> str:
-    """The page: verdict, figures, tables, cases."""
-    notices = [RESEARCH_USE, *([SYNTHETIC] if results.summary["synthetic"] else [])]
+    """The page: verdict, plots, cases, tables, method."""
     sections = [
-        f"<h1>{escape(title)}</h1>",
-        *(f'<p class="notice"><strong>{escape(notice)}</strong></p>' for notice in notices),
-        *_verdict(results),
-        "<h2>All systems</h2>",
-        *(_figure(interval_figure(results, metric)) for metric in ("dice", "hd95_mm")),
-        _pooled(results),
-        "<h2>By plane, kind of slice and organ</h2>",
-        *(_figure(distribution_figure(results, attribute)) for attribute in _attributes(results)),
-        *(_grouped(results, key) for key in ("planes", "slice_kinds", "organs")),
-        *_gallery(results),
-        *_about(results),
+        f"<header>{tag('h1', title)}{notices(results.summary['synthetic'])}</header>",
+        _verdict(results),
+        *_plots(results),
+        *gallery(results),
+        "<section>",
+        tag("h2", "All figures"),
+        paired_table(results),
+        pooled_table(results),
+        shape_table(results),
+        *(grouped_table(results, key) for key in ("planes", "slice_kinds", "organs")),
+        "</section>",
+        _about(results),
     ]
+    return whole_page(title, sections)
+
+
+def _verdict(results: Results) -> str:
+    cards = "".join(_card(claim) for claim in claims(results))
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(sections)
-        + "\n</main>\n</body>\n</html>\n"
+        f'<section aria-label="Verdict" class="verdict">{tag("h2", "Verdict")}{tag("p", headline(results), "headline")}'
+        f'<div class="claims">{cards}</div>{_facts(results)}'
+        f"<p>{escape(failure_sentence(results))} {escape(hardest_sentence(results))}</p></section>"
     )
 
 
-def _attributes(results: Results) -> list[str]:
-    several_organs = len(results.summary["organs"]) > 1
-    return ["plane", "slice_kind", *(["organ"] if several_organs else [])]
-
-
-def _verdict(results: Results) -> list[str]:
-    lines = [f'<p class="claim {claim.outcome}">{escape(claim.sentence)}</p>' for claim in claims(results)]
-    facts = f"{failure_sentence(results)} {hardest_sentence(results)}"
-    return ['<section aria-label="Verdict"><h2>Verdict</h2>', *lines, f"<p>{escape(facts)}</p></section>"]
-
-
-def _figure(picture: Picture) -> str:
+def _card(claim: Claim) -> str:
+    pair = claim.pair
+    limits = "" if pair["ci_low"] is None else f" ({signed(pair['ci_low'])} to {signed(pair['ci_high'])})"
     return (
-        f'<figure><img src="{picture.uri}" alt="{escape(picture.alt, quote=True)}">'
-        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+        f'<div class="claim {claim.outcome}"><p class="against">against {escape(phrase(claim.against))}</p>'
+        f'<p class="chip">{_CHIPS[claim.outcome]}</p><p class="difference">{signed(pair["mean_difference"])} '
+        f"<small>Dice{limits}</small></p>{tag('p', claim.sentence)}</div>"
     )
 
 
-def _table(caption: str, heading: Sequence[str], body: Sequence[tuple[str, Sequence[tuple[str, bool]]]]) -> str:
-    """A table; a body row is its name and cells of text and whether that is the best of its column."""
-    top = "".join(f'<th scope="col">{escape(text)}</th>' for text in heading)
-    rows = []
-    for name, cells in body:
-        text = "".join(f"<td{' class=best' if best else ''}>{escape(cell)}</td>" for cell, best in cells)
-        rows.append(f'<tr><th scope="row">{escape(name)}</th>{text}</tr>')
-    return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+def signed(value: float) -> str:
+    """A difference with its sign, which is a minus sign and no hyphen."""
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def digits(metric: Mapping[str, Any]) -> int:
-    """How many digits after the point a metric is shown with."""
-    return {"percent": 1, "distance": 2, "overlap": 3}[str(metric["kind"])]
+def _facts(results: Results) -> str:
+    """The reference's own figures, in words that need no dictionary."""
+    own, metrics = results.summary["systems"][results.reference], results.summary["metrics"]
+    tiles = []
+    for metric, (name, meaning) in _FACTS.items():
+        if metric in metrics:
+            tiles.append(_tile(name, _figure(own[metric], metrics[metric]), meaning))
+    meaning = f"slices of {results.summary['patients']} patients"
+    tiles.append(_tile("failed", f"{own['failures']} of {own['n']}", meaning, "worse" if own["failures"] else ""))
+    return f'<dl class="facts" aria-label="Figures of the {system_title(results.reference)}">{"".join(tiles)}</dl>'
 
 
-def is_best(results: Results, scores: Mapping[str, Any], system: str, metric: str) -> bool:
-    """Whether a system's mean, as it is printed, is the best among `scores` {system: {metric: ...}}."""
-    facts = results.summary["metrics"][metric]
-    means = {name: round(own[metric]["mean"], digits(facts)) for name, own in scores.items()}
-    return means[system] == (max if facts["higher_is_better"] else min)(means.values())
+def _figure(score: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    shown = {"percent": 0, "distance": 1, "volume": 1, "overlap": 2}[str(facts["kind"])]
+    return f"{score['mean']:.{min(shown, digits(facts))}f}{_UNITS[str(facts['kind'])]}"
 
 
-def _pooled(results: Results) -> str:
-    metrics, systems = results.summary["metrics"], results.summary["systems"]
-    body = []
-    for name, scores in systems.items():
-        cells = [(str(scores["n"]), False), (str(scores["failures"]), False)]
-        for metric, facts in metrics.items():
-            cells.append((interval(scores[metric], digits(facts)), is_best(results, systems, name, metric)))
-        body.append((name, cells))
-    heading = ["system", "n", "failed", *(facts["title"] for facts in metrics.values())]
-    return _table("Mean over all cases (95 % interval over patients); the best is bold.", heading, body)
+def _tile(name: str, value: str, meaning: str, mark: str = "") -> str:
+    return f'<div class="{mark}">' + f"{tag('dt', name)}<dd>{tag('b', value)}{tag('small', meaning)}</dd></div>"
 
 
-def _grouped(results: Results, key: str) -> str:
-    groups = results.summary[key]
-    body = []
-    for system in results.systems:
-        cells = []
-        for scores in groups.values():
-            if system in scores:
-                cells.append((interval(scores[system]["dice"]), is_best(results, scores, system, "dice")))
-            else:
-                cells.append(("", False))
-        body.append((system, cells))
-    return _table(f"Mean Dice by {key[:-1].replace('_', ' ')} (95 % interval).", ["system", *groups], body)
-
-
-def _gallery(results: Results) -> list[str]:
-    cases = chosen_cases(results)
-    if not cases:
-        return []
-    key = (
-        f'<p>Outlines: <span class="key" style="color:{TRUE_COLOUR}">true organ</span>, '
-        f'<span class="key" style="color:{PREDICTED_COLOUR}">prediction</span>; the first picture is all that the '
-        "model was given, with the mask in yellow.</p>"
-    )
-    sections = [f"<h2>Cases of {escape(results.reference)}</h2>", key]
-    for heading, row, artefact in cases:
-        sections += [f"<h3>{escape(heading)}</h3>", _figure(case_figure(row, artefact))]
+def _plots(results: Results) -> list[str]:
+    """Systems side by side, then what the score depends on, then training and calibration."""
+    groups: list[tuple[str, Sequence[Chart]]] = [
+        ("Systems side by side", [interval_chart(results, metric) for metric in ("dice", "hd95_mm")]),
+        (
+            "What the score depends on",
+            [
+                *(distribution_chart(results, attribute) for attribute in ("organ", "plane", "slice_kind")),
+                position_chart(results),
+            ],
+        ),
+    ]
+    training, calibration = training_charts(results), calibration_chart(results)
+    if training or calibration:
+        words = [*(["Training"] if training else []), *(["calibration"] if calibration else [])]
+        heading = " and ".join(words)
+        groups.append((heading.capitalize(), [*training, *([calibration] if calibration else [])]))
+    sections = []
+    for number, (heading, charts) in enumerate(groups):
+        drawn = "".join(chart(one, f"chart-{number}-{place}") for place, one in enumerate(charts))
+        sections.append(f'<section>{tag("h2", heading)}<div class="charts">{drawn}</div></section>')
     return sections
 
 
-def _about(results: Results) -> list[str]:
-    notes = "".join(f"<li>{escape(str(note))}</li>" for note in results.summary["notes"])
-    return [
-        "<h2>How this was measured</h2>",
-        f"<p>{results.summary['patients']} test patients, {results.summary['cases']} slices; patient millimetres, "
-        "nothing is aligned to the truth. Intervals are 95 % bootstrap intervals over patients; differences are "
-        "paired, on the same cases. A failed case scores overlap 0, volume error 100 % and the diagonal of the "
-        "scan.</p>",
-        f"<ul>{notes}</ul>" if notes else "",
-    ]
+def _about(results: Results) -> str:
+    notes = "".join(tag("li", str(note)) for note in results.summary["notes"])
+    method = (
+        f"{results.summary['patients']} test patients, {results.summary['cases']} slices; patient millimetres, nothing "
+        "is aligned to the truth. Intervals are 95 % bootstrap intervals over patients; differences are paired, on the "
+        "same cases. A failed case scores overlap 0, volume error 100 % and the diagonal of the scan."
+    )
+    return (
+        f"<section>{tag('h2', 'How this was measured')}{tag('p', method)}{f'<ul>{notes}</ul>' if notes else ''}"
+        f"{glossary(results)}</section>"
+    )

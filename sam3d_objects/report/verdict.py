@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sam3d_objects.report.results import Results
+from sam3d_objects.report.systems import kind, phrase
 
-MODELS = ("base", "adapted", "merged")
-"""Systems that are the model itself; the others are what a user would try instead."""
+_WORDS = {
+    "better": "is better than",
+    "worse": "is worse than",
+    "open": "cannot be told apart from",
+    "unknown": "differs in mean Dice (one patient: no interval can be given) from",
+}
 
 
 @dataclass(frozen=True)
@@ -18,25 +23,40 @@ class Claim:
         against: the other system.
         outcome: `better`, `worse`, `open` (the interval holds 0) or `unknown` (there is no interval).
         sentence: the same in words, with figures.
+        pair: the paired difference in Dice, the reference minus the other, as summary.json has it.
     """
 
     against: str
     outcome: str
     sentence: str
+    pair: Mapping[str, Any]
 
 
 def best_baseline(results: Results) -> str | None:
-    """The baseline with the best mean Dice; None when there is none."""
-    scores = {name: system["dice"]["mean"] for name, system in results.summary["systems"].items() if name not in MODELS}
+    """The baseline with the best mean Dice; None when there is none. Ceilings know the truth and are none."""
+    scores = {
+        name: system["dice"]["mean"]
+        for name, system in results.summary["systems"].items()
+        if kind(name) == "baseline" and name != results.reference
+    }
     return max(scores, key=lambda name: scores[name]) if scores else None
 
 
-def interval(score: Mapping[str, Any], digits: int = 3, key: str = "mean") -> str:
-    """A mean with its 95 % interval, or the mean alone where there is none."""
-    text = f"{score[key]:.{digits}f}"
+def interval(score: Mapping[str, Any], digits: int = 3, key: str = "mean", sign: str = "") -> str:
+    """A mean with its 95 % interval, or the mean alone where there is none; `sign` "+" shows that of all figures."""
+    text = f"{score[key]:{sign}.{digits}f}"
     if score["ci_low"] is None:
         return text
-    return f"{text} ({score['ci_low']:.{digits}f} to {score['ci_high']:.{digits}f})"
+    return f"{text} ({score['ci_low']:{sign}.{digits}f} to {score['ci_high']:{sign}.{digits}f})"
+
+
+def outcome(pair: Mapping[str, Any], higher_is_better: bool = True) -> str:
+    """What a paired difference says of its first system: `better`, `worse`, `open` or `unknown`."""
+    if pair["ci_low"] is None:
+        return "unknown"
+    if pair["ci_low"] <= 0 <= pair["ci_high"]:
+        return "open"
+    return "better" if (pair["ci_low"] > 0) == higher_is_better else "worse"
 
 
 def claims(results: Results) -> list[Claim]:
@@ -51,23 +71,37 @@ def _claim(results: Results, other: str) -> Claim:
         for pair in results.summary["paired"]
         if pair["second"] == other and pair["first"] == results.reference and pair["metric"] == "dice"
     )
-    if pair["ci_low"] is None:
-        outcome, words = "unknown", "differs in mean Dice (one patient: no interval can be given) from"
-    elif pair["ci_low"] > 0:
-        outcome, words = "better", "is better than"
-    elif pair["ci_high"] < 0:
-        outcome, words = "worse", "is worse than"
-    else:
-        outcome, words = "open", "cannot be told apart from"
+    found = outcome(pair)
     systems = results.summary["systems"]
-    difference = interval(pair, key="mean_difference")
+    difference = interval(pair, key="mean_difference", sign="+")
+    name = phrase(results.reference)
     return Claim(
         other,
-        outcome,
-        f"{results.reference} {words} {other}: mean Dice {systems[results.reference]['dice']['mean']:.3f} against "
-        f"{systems[other]['dice']['mean']:.3f}, difference {difference} on the same {pair['n']} slices of "
-        f"{pair['patients']} patients.",
+        found,
+        f"{name[0].upper()}{name[1:]} {_WORDS[found]} {phrase(other)}: mean Dice "
+        f"{systems[results.reference]['dice']['mean']:.3f} against {systems[other]['dice']['mean']:.3f}, difference "
+        f"{difference} on the same {pair['n']} slices of {pair['patients']} patients.",
+        pair,
     )
+
+
+def headline(results: Results) -> str:
+    """The whole verdict in one sentence."""
+    name = phrase(results.reference)
+    found = claims(results)
+    if not found:
+        return f"{name[0].upper()}{name[1:]} alone was judged: there is nothing to compare it with."
+    parts = [f"{_short(claim.outcome)} {_rival(claim.against)}" for claim in found]
+    same_side = len({claim.outcome for claim in found}) == 1
+    return f"{name[0].upper()}{name[1:]} {(' and ' if same_side else ', but ').join(parts)}."
+
+
+def _short(outcome: str) -> str:
+    return "cannot be ranked (one patient) against" if outcome == "unknown" else _WORDS[outcome]
+
+
+def _rival(system: str) -> str:
+    return phrase(system) if kind(system) != "baseline" else f"the best alternative ({phrase(system)})"
 
 
 def failure_sentence(results: Results) -> str:

@@ -70,6 +70,7 @@ class AdaptedOptions:
         targets: globs, or `re:` regular expressions, of full paths in the module; empty: all attention.
         train_heads: whether the module's output layers train fully beside LoRA; they are saved with it.
         heads: which layers these are, patterns as in `targets`; each stage says its own.
+        trained: patterns of what trains fully beside LoRA instead, whatever `train_heads` says; None: the heads.
     """
 
     heads: ClassVar[tuple[str, ...]] = ()
@@ -80,6 +81,7 @@ class AdaptedOptions:
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
     train_heads: bool = True
+    trained: tuple[str, ...] | None = None
 
     @property
     def adaptation(self) -> Adaptation:
@@ -94,7 +96,7 @@ class AdaptedOptions:
             alpha=self.alpha,
             dropout=self.dropout,
             target_modules=self.targets or None,
-            trained_modules=self.heads if self.train_heads else (),
+            trained_modules=(self.heads if self.train_heads else ()) if self.trained is None else self.trained,
         )
 
     def check(self, others: Iterable[tuple[str, bool, str]]) -> None:

@@ -108,3 +108,27 @@ def test_peft_computes_the_same_for_another_backbone(tmp_path: Path) -> None:
     theirs = peft.PeftModel.from_pretrained(VisionTransformer(), tmp_path / "vit").eval()
     x = torch.randn(5, 12)
     assert torch.allclose(model.eval()(x), theirs(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"dora": True}, {"rslora": True}])
+def test_peft_computes_the_same_with_dora_and_rslora(tmp_path: Path, options: dict[str, bool]) -> None:
+    peft = pytest.importorskip("peft", reason="PEFT is not installed (pip install peft)")
+    torch.manual_seed(0)
+    model: nn.Module = VisionTransformer().eval()
+    inject_lora(model, ["*.qkv", "*.proj"], rank=3, patterns={"*.qkv": options, "*.proj": options})
+    randomise_adapters(model)
+    save_adapter(tmp_path / "vit", model, LoRAConfig(rank=3), META)
+    torch.manual_seed(0)
+    theirs = peft.PeftModel.from_pretrained(VisionTransformer(), tmp_path / "vit").eval()
+    x = torch.randn(5, 12)
+    assert torch.allclose(model(x), theirs(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"parts": "q_v"}, {"init": "pissa"}])
+def test_peft_refuses_what_it_would_load_wrongly(tmp_path: Path, options: dict[str, str]) -> None:
+    peft = pytest.importorskip("peft", reason="PEFT is not installed (pip install peft)")
+    model = VisionTransformer()
+    inject_lora(model, patterns={"*.qkv": options})
+    save_adapter(tmp_path / "vit", model, LoRAConfig(), META)
+    with pytest.raises((KeyError, ValueError), match="SAM3D_LORA"):
+        peft.PeftModel.from_pretrained(VisionTransformer(), tmp_path / "vit")

@@ -10,8 +10,10 @@ from sam3d_objects.cli.main import FAILED, main
 from sam3d_objects.cli.models import load_adapted
 from sam3d_objects.cli.reconstruct import read_volume
 from sam3d_objects.config import ReconstructOptions
+from sam3d_objects.config.reconstruct import MESH_FORMATS
 from sam3d_objects.files import read_json
 from sam3d_objects.mesh import import_mesh, inside
+from sam3d_objects.mesh.export import SUFFIXES, read_mesh_file
 from sam3d_objects.model.lora import lora_layers
 from sam3d_objects.model.stages import STAGES, adapted_module
 from sam3d_objects.volume import read_label, read_nifti, slice_input, write_nifti
@@ -41,6 +43,41 @@ def test_a_volume_gives_meshes_in_patient_mm_and_a_mask_on_its_grid(
     solid = inside(mesh, volume.affine, volume.shape)
     assert solid.any()
     assert np.count_nonzero(solid != (mask.voxels != 0)) <= 0.001 * solid.size
+
+
+def test_files_hold_the_spread_in_the_frame_that_is_asked_for(
+    random_base: Path, adapter: Path, scan: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, labels = scan
+    words = ("--image", image, "--label", labels, "--classes", "1", "--plane", "axial", "--slice_index", 8)
+    assert call(random_base, adapter, tmp_path / "lps", *words) == 0
+    said = capsys.readouterr().out
+    assert "2 samples in 1 steps, fitted to the mask, threshold 0.2 (the adapter's own; not chosen on" in said
+    assert "in patient LPS" in said and "the samples' surfaces run" in said
+    assert call(random_base, adapter, tmp_path / "ras", *words, "--space", "RAS", "--formats", "vtk", "obj") == 0
+    assert {path.name for path in (tmp_path / "ras").iterdir()} == {"scan.vtk", "scan.obj", "scan_mask.nii.gz"}
+    lps, ras = read_mesh_file(tmp_path / "lps/scan.ply"), read_mesh_file(tmp_path / "ras/scan.vtk")
+    assert (lps.space, ras.space) == ("LPS", "RAS")
+    np.testing.assert_allclose(lps.mesh.vertices * [-1, -1, 1], ras.mesh.vertices, atol=1e-4)
+    np.testing.assert_allclose(lps.scalars["spread_mm"], ras.scalars["spread_mm"], atol=1e-4)
+    assert lps.scalars["spread_mm"].min() >= 0 and lps.scalars["spread_mm"].max() > 0
+
+
+def test_one_sample_has_no_spread(
+    random_base: Path, adapter: Path, scan: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--image", scan[0], "--label", scan[1], "--classes", "1", "--plane", "axial", "--slice_index", 8)
+    assert call(random_base, adapter, tmp_path / "out", *words, "--samples", 1) == 0
+    assert "no spread: it takes two samples" in capsys.readouterr().out
+    assert read_mesh_file(tmp_path / "out/scan.ply").scalars == {}
+
+
+def test_the_formats_are_those_that_can_be_written() -> None:
+    assert {f".{name}" for name in MESH_FORMATS} == set(SUFFIXES)
+    with pytest.raises(ValueError, match=r"formats knows .*; got 'sti'.*stl"):
+        ReconstructOptions(formats=("sti",))
+    with pytest.raises(ValueError, match="formats is empty"):
+        ReconstructOptions(formats=())
 
 
 def test_a_set_adapts_each_stage_and_a_single_adapter_one(random_base: Path, adapter_set: Path) -> None:
@@ -182,3 +219,18 @@ def test_an_adapter_of_another_base_is_refused(
     words = ("--image", scan[0], "--label", scan[1], "--classes", "1", "--plane", "axial", "--slice_index", 8)
     assert call(random_base, other, tmp_path / "out", *words) == FAILED
     assert "load the base that it was trained on" in capsys.readouterr().err
+
+
+def test_formats_and_space_are_what_was_asked_for(
+    random_base: Path, adapter: Path, scan: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, labels = scan
+    words = ("--image", image, "--label", labels, "--classes", "1", "--plane", "axial", "--slice_index", 8)
+    out = tmp_path / "out"
+    assert call(random_base, adapter, out, *words, "--formats", "vtk", "glb", "--space", "RAS") == 0
+    assert {path.name for path in out.iterdir()} == {"scan.vtk", "scan.glb", "scan_mask.nii.gz"}
+    contents = [read_mesh_file(out / f"scan{suffix}") for suffix in (".vtk", ".glb")]
+    assert [content.space for content in contents] == ["RAS", "RAS"]
+    np.testing.assert_array_equal(contents[0].mesh.triangles, contents[1].mesh.triangles)
+    assert call(random_base, adapter, out, *words, "--formats", "gltf") == 2  # wrong use
+    assert "formats knows stl, ply, obj, glb, vtk; got 'gltf'" in capsys.readouterr().err

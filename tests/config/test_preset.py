@@ -82,3 +82,13 @@ def test_an_override_that_names_nothing_is_refused(tmp_path: Path) -> None:
 def test_make_options_names_the_nearest_key() -> None:
     with pytest.raises(ValueError, match=r"TrainOptions: key 'lora_rnk' does not exist\. Did you mean 'lora_rank'"):
         make_options(TrainOptions, {"lora_rnk": 3})
+
+
+def test_a_section_as_lightning_writes_it_is_the_same(tmp_path: Path) -> None:
+    lightning = "train:\n  class_path: sam3d_objects.config.TrainOptions\n  init_args: {epochs: 7, lora_rank: 2}\n"
+    plain = "train: {epochs: 7, lora_rank: 2}\n"
+    assert read_preset(write(tmp_path, lightning)) == read_preset(write(tmp_path, plain))
+    with pytest.raises(ValueError, match="expected class_path TrainOptions and init_args"):
+        read_preset(write(tmp_path, lightning.replace("TrainOptions", "EvaluateOptions")))
+    with pytest.raises(ValueError, match=r"init_args holds keys and values, got \[1\]"):
+        read_preset(write(tmp_path, "train: {class_path: TrainOptions, init_args: [1]}\n"))

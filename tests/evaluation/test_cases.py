@@ -1,5 +1,6 @@
 """Cases and baselines of a prepared folder: test patients alone, native indices, nothing beyond the margin."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from sam3d_objects.dataset import Manifest, PreparedCase, PrepareOptions, prepare
 from sam3d_objects.evaluation import evaluate, prepared_baselines, prepared_cases
+from sam3d_objects.evaluation.workers import can_fork
 from sam3d_objects.volume import Volume, read_label, read_nifti, slice_input
 from tests.dataset.scans import write_totalsegmentator
 
@@ -93,3 +95,15 @@ def test_baselines_on_the_test_patients(folder: Path, tmp_path: Path) -> None:
     assert not any(row.failed for row in rows)
     dice = {name: np.mean([row.scores["dice"] for row in rows if row.system == name]) for name in baselines}
     assert min(dice.values()) > 0.6  # the organs are ellipsoids, half of the slices are off their middle
+
+
+@pytest.mark.skipif(not can_fork(), reason="workers are forked, on Linux alone")
+def test_workers_fit_what_one_process_fits(folder: Path) -> None:
+    slice = prepared_cases(folder / "out", ["liver"])[0].load().slice
+    here, forked = (
+        prepared_baselines(folder / "out", ["ellipsoid", "extrusion"], workers=workers) for workers in (0, 2)
+    )
+    for name, organ in itertools.product(here, ("liver", "gland")):
+        meshes = [fitted[name][organ](slice, 0) for fitted in (here, forked)]
+        assert (meshes[0].vertices == meshes[1].vertices).all()
+    assert list(forked) == ["ellipsoid", "extrusion"] and list(forked["extrusion"]) == list(here["extrusion"])

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from sam3d_objects.evaluation import METRICS, Truth, compare
-from sam3d_objects.evaluation.compare import cut_overlap, rasterise
+from sam3d_objects.evaluation.compare import cut_overlap
+from sam3d_objects.evaluation.rasterise import rasterise
 from sam3d_objects.evaluation.truth import CHAMFER_POINTS
 from sam3d_objects.mesh import Mesh
 from sam3d_objects.volume import Volume
 from tests.evaluation.solids import ball_mask, ball_mesh, ball_truth, box_mesh, grid, middle_slice
+from tests.mesh.shapes import joined
 
 
 def scores(mesh: Mesh, truth: Truth) -> dict[str, float]:
@@ -93,6 +95,14 @@ def test_the_cut_is_counted_beyond_the_slice() -> None:
     assert wide.truth == wide.shared == slice.mask.sum()
     assert wide.prediction == pytest.approx(np.pi * 40**2, rel=0.01)
     assert cut_overlap(ball_mesh(3.0, (0.0, 0.0, 30.0)), slice).prediction == 0
+
+
+def test_the_cut_leaves_out_what_is_inside_out() -> None:
+    slice = middle_slice(ball_truth())
+    apart = box_mesh((12.0, -2.0, -2.0), (14.0, 2.0, 2.0)).flipped()
+    ball = ball_mesh(10.0)
+    assert cut_overlap(joined(ball, apart), slice).prediction == cut_overlap(ball, slice).prediction > 0
+    assert cut_overlap(joined(ball, apart.flipped()), slice).prediction > cut_overlap(ball, slice).prediction
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])

@@ -6,8 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam3d_objects.evaluation import METRICS, Case, Predictor, Row, evaluate, read_rows
+from sam3d_objects.arrays import FloatArray
+from sam3d_objects.evaluation import METRICS, Case, Predictor, Row, System, evaluate, read_rows
 from sam3d_objects.evaluation.artefacts import file_name, grey
+from sam3d_objects.evaluation.calibration import LEVELS
+from sam3d_objects.evaluation.ceilings import CEILINGS
+from sam3d_objects.evaluation.stated import Stated, stated_calibration
 from sam3d_objects.files import read_json
 from sam3d_objects.mesh import Mesh
 from sam3d_objects.volume import SliceInput
@@ -54,7 +58,8 @@ def not_a_number(slice: SliceInput, seed: int) -> Mesh:
 def test_a_failure_is_a_row_with_the_worst_scores(tmp_path: Path, predictor: Predictor, reason: str) -> None:
     (row,) = evaluate([ball_case("c")], {"bad": predictor}, tmp_path)
     assert row.failed and row.reason.startswith(reason)
-    assert row.scores == {name: round(metric.worst(DIAGONAL_MM), 6) for name, metric in METRICS.items()}
+    volume_ml = ball_truth().volume_ml
+    assert row.scores == {name: round(metric.worst(DIAGONAL_MM, volume_ml), 6) for name, metric in METRICS.items()}
     with np.load(tmp_path / "artefacts" / file_name(row), allow_pickle=False) as artefact:
         assert "Traceback" in str(artefact["traceback"])
         assert not artefact["view0_prediction"].any() and artefact["view0_truth"].any()
@@ -63,7 +68,7 @@ def test_a_failure_is_a_row_with_the_worst_scores(tmp_path: Path, predictor: Pre
 def test_no_success_is_worse_than_a_failure(tmp_path: Path) -> None:
     far = ball_mesh(40.0, (900.0, 0.0, 0.0), points=24)
     (row,) = evaluate([ball_case("c")], {"far": returns(far)}, tmp_path)
-    assert not row.failed and row.reason == ""
+    assert not row.failed and "shares no voxel with the organ" in row.reason
     assert row.scores["hd95_mm"] == row.scores["chamfer_mm"] == round(DIAGONAL_MM, 6)
     assert row.scores["volume_error_percent"] == 100.0
 
@@ -98,6 +103,53 @@ def test_an_artefact_holds_the_mesh_and_the_cuts(tmp_path: Path) -> None:
             assert truth.sum() == pytest.approx(np.pi * 10**2, rel=0.05)
             assert predicted.sum() == pytest.approx(np.pi * 9**2, rel=0.05)
             assert (truth & predicted).sum() == predicted.sum()
+
+
+def test_the_truth_lies_beside_the_artefacts(tmp_path: Path) -> None:
+    evaluate([ball_case("c1"), ball_case("c1", plane="coronal")], {"a": good, "b": good}, tmp_path)
+    index = read_json(tmp_path / "artefacts" / "index.json")
+    assert len(index) == 4 and len({entry["truth"] for entry in index}) == 1
+    with np.load(tmp_path / "artefacts" / index[0]["truth"], allow_pickle=False) as truth:
+        assert truth["vertices"] == pytest.approx(ball_truth().mesh.vertices, abs=1e-4)
+        assert (truth["faces"] == ball_truth().mesh.faces).all()
+
+
+def test_a_row_says_where_its_slice_lies_and_what_memory_it_took(tmp_path: Path) -> None:
+    def large(slice: SliceInput, seed: int) -> Mesh:
+        assert np.ones(2**23).sum() == 2**23  # 64 MiB
+        return BALL
+
+    first, second = evaluate([ball_case("c")], {"small": good, "large": large}, tmp_path)
+    # The slice lies half a voxel above the middle of a ball of 10 mm radius.
+    assert first.slice_position == pytest.approx(0.5 + 0.5 / 20, abs=0.002)
+    assert first.peak_mib is not None and second.peak_mib is not None
+    assert second.peak_mib - first.peak_mib == pytest.approx(64, abs=8)
+
+
+def test_a_ceiling_is_told_the_truth(tmp_path: Path) -> None:
+    systems: dict[str, System] = {"ceiling_mesh": CEILINGS["ceiling_mesh"], "a": good}
+    ceiling, method = evaluate([ball_case("c")], systems, tmp_path)
+    assert ceiling.scores["dice"] > 0.99 > method.scores["dice"]
+
+
+def test_a_stated_spread_is_kept_and_judged(tmp_path: Path) -> None:
+    """The prediction is 1 mm inside the truth everywhere: a spread of 1.1 mm holds it at 68 % and not at 60 %."""
+
+    def states(spread_mm: float | None) -> Predictor:
+        def spread(part: Mesh) -> FloatArray | None:
+            assert len(part.faces) <= 1000 < len(BALL.faces)
+            return None if spread_mm is None else np.full(len(part.vertices), spread_mm)
+
+        return lambda slice, seed: Stated(BALL, spread)  # type: ignore[return-value]  # in place of a mesh
+
+    systems = {"unsure": states(1.1), "none": states(None), "plain": good}
+    unsure, none, plain = evaluate([ball_case("c")], systems, tmp_path)
+    assert unsure.scores == none.scores == plain.scores
+    found = stated_calibration(tmp_path, [unsure, none, plain])
+    assert found is not None and found.n == 1
+    assert found.spread_mm == pytest.approx(1.1) and found.distance_mm == pytest.approx(1.0, abs=0.02)
+    assert found.within[LEVELS.index(0.6)] == 0.0 and found.within[LEVELS.index(0.7)] == pytest.approx(1.0)
+    assert stated_calibration(tmp_path, [none, plain]) is None
 
 
 def test_predictors_may_differ_by_organ(tmp_path: Path) -> None:

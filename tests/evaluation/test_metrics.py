@@ -127,11 +127,12 @@ def test_masks_of_two_shapes_are_an_error() -> None:
 
 
 def test_a_failed_case_scores_the_worst_and_nothing_is_capped_below_it() -> None:
-    worst = {name: metric.worst(80.0) for name, metric in METRICS.items()}
+    worst = {name: metric.worst(80.0, 7.0) for name, metric in METRICS.items()}
     assert worst["dice"] == worst["slice_dice"] == worst["surface_dice_2mm"] == 0.0
     assert worst["hd95_mm"] == worst["assd_mm"] == worst["chamfer_mm"] == 80.0
-    assert worst["volume_error_percent"] == 100.0
-    assert METRICS["hd95_mm"].capped(500.0, 80.0) == 80.0
-    assert METRICS["hd95_mm"].capped(5.0, 80.0) == 5.0
-    assert METRICS["volume_error_percent"].capped(400.0, 80.0) == 100.0
-    assert METRICS["dice"].capped(0.3, 80.0) == 0.3
+    assert worst["volume_error_percent"] == 100.0 and worst["volume_error_ml"] == 7.0
+    assert METRICS["volume_error_ml"].capped(9.0, 80.0, 7.0) == 7.0
+    assert METRICS["hd95_mm"].capped(500.0, 80.0, 7.0) == 80.0
+    assert METRICS["hd95_mm"].capped(5.0, 80.0, 7.0) == 5.0
+    assert METRICS["volume_error_percent"].capped(400.0, 80.0, 7.0) == 100.0
+    assert METRICS["dice"].capped(0.3, 80.0, 7.0) == 0.3

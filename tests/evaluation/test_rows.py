@@ -6,20 +6,40 @@ from pathlib import Path
 import pytest
 
 from sam3d_objects.evaluation import COLUMNS, METRICS, Row, read_rows, write_rows
-from sam3d_objects.evaluation.rows import PartialRows, one_line
+from sam3d_objects.evaluation.rows import PartialRows, metrics_of, one_line
 
 ROW = Row(
     *("s1", "p1", "liver, left lobe", "axial", "largest", 12, "adapted", 0, False, "", 0.125),
     {name: 1 / (number + 3) for number, name in enumerate(METRICS)},
 )
-FAILED = replace(ROW, system="base", failed=True, reason='ValueError: "no" mesh, none')
+FAILED = replace(
+    ROW, system="base", failed=True, reason='ValueError: "no" mesh, none', peak_mib=812.5, slice_position=0.25
+)
 
 
-def test_the_columns_are_those_of_the_design() -> None:
-    assert ",".join(COLUMNS) == (
-        "case,patient,organ,plane,slice_kind,slice_index,system,seed,failed,reason,seconds,dice,iou,hd95_mm,assd_mm,"
-        "chamfer_mm,surface_dice_1mm,surface_dice_2mm,volume_error_percent,slice_dice"
-    )
+DESIGN = (
+    "case,patient,organ,plane,slice_kind,slice_index,system,seed,failed,reason,seconds,dice,iou,hd95_mm,assd_mm,"
+    "chamfer_mm,surface_dice_1mm,surface_dice_2mm,volume_error_percent,slice_dice"
+)
+LATER = {"peak_mib", "slice_position", "volume_error_ml", "shape_dice", "shape_hd95_mm", "shape_assd_mm"}
+
+
+def test_the_columns_are_those_of_the_design_and_what_came_later() -> None:
+    assert [name for name in COLUMNS if name not in LATER] == DESIGN.split(",")
+    assert set(COLUMNS) >= LATER
+    assert COLUMNS[10:13] == ("seconds", "peak_mib", "slice_position"), "at the end of their group"
+
+
+def test_a_file_of_the_first_version_is_read(tmp_path: Path) -> None:
+    cells = [*ROW.cells()[:11], *(repr(ROW.scores[name]) for name in DESIGN.split(",")[11:])]
+    cells[2] = "liver"
+    (tmp_path / "rows.csv").write_text(f"{DESIGN}\n{','.join(cells)}\n")
+    (row,) = read_rows(tmp_path / "rows.csv")
+    assert row.key == (*ROW.key[:1], "liver", *ROW.key[2:]) and row.peak_mib is None and row.slice_position is None
+    assert metrics_of([row]) == DESIGN.split(",")[11:] == metrics_of([ROW, row])
+    (tmp_path / "rows.csv").write_text(DESIGN.replace(",dice", "") + "\n")
+    with pytest.raises(ValueError, match="expected the columns"):
+        read_rows(tmp_path / "rows.csv")
 
 
 def test_rows_come_back_equal(tmp_path: Path) -> None:

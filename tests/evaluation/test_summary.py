@@ -1,6 +1,7 @@
 """summary.json has the keys of the design; summary.md shows the best in bold and says what is synthetic."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,50 @@ def test_less_is_better_for_distances() -> None:
     text = markdown_of(summary_of(rows()))
     heading = text.index("## HD95 (mm) by plane")
     assert "| adapted | **0.20** (0.20 to 0.20) |" in text[heading : text.index("##", heading + 3)]
+
+
+def test_a_ceiling_is_never_taken_for_a_method() -> None:
+    ceiling = [
+        replace(row, system="ceiling_mesh", scores={**row.scores, "dice": 0.99, "hd95_mm": 0.0})
+        for row in rows()
+        if row.system == "extrusion"
+    ]
+    summary = summary_of([*ceiling, *(row for row in rows() if row.system != "adapted")])
+    assert summary["ceilings"] == ["ceiling_mesh"] and summary["reference"] == "base"
+    text = markdown_of(summary)
+    assert "| ceiling_mesh (knows the truth) | 6 | 0 | 0.990 (" in text and "**0.99" not in text
+    assert "**0.510** (0.500 to 0.520)" in text, "extrusion is the best of the methods"
+    assert "are ceilings, not methods" in text and "are ceilings" not in markdown_of(summary_of(rows()))
+
+
+def test_shape_alone_has_a_table_of_its_own() -> None:
+    summary = summary_of(rows())
+    assert [name for name, metric in summary["metrics"].items() if metric["shape_only"]] == [
+        name for name in METRICS if name.startswith("shape_")
+    ]
+    first, shape = markdown_of(summary).split("## Shape alone")
+    assert "Shape-only Dice" in shape and "Shape-only" not in first
+
+
+def test_medians_quartiles_and_costs() -> None:
+    slow = [
+        replace(row, seconds=float(number), peak_mib=100.0 + number)
+        for number, row in enumerate(row for row in rows() if row.system == "adapted")
+    ]
+    summary = summary_of([*slow, *(row for row in rows() if row.system == "base")])
+    assert summary["costs"] == {
+        "adapted": {"seconds_median": 2.5, "peak_mib": 105.0},
+        "base": {"seconds_median": 0.1, "peak_mib": None},
+    }
+    # Dice .80 .80 .81 .81 .82 .82: the quartiles lie a quarter from one to the next, as numpy has them.
+    assert summary["quartiles"]["adapted"]["dice"] == pytest.approx([0.8025, 0.8175])
+    assert "| adapted | 0.810 (0.802 to 0.818) |" in markdown_of(summary)
+
+
+def test_rows_of_an_older_file_lack_what_came_later() -> None:
+    older = [replace(row, scores={"dice": row.scores["dice"], "hd95_mm": 1.0, "iou": 0.5}) for row in rows()]
+    assert list(summary_of(older)["metrics"]) == ["dice", "iou", "hd95_mm"]
+    assert "Shape alone" not in markdown_of(summary_of(older))
 
 
 def test_what_cannot_be_summarised() -> None:

@@ -1,63 +1,24 @@
-"""The report says what the rows say, stands alone, and hides no failure."""
+"""The report says what the rows say, stands alone, hides no failure, and takes no ceiling for a rival."""
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
+import plotly.graph_objects
 import pytest
 
-from sam3d_objects.evaluation import Predictor, Row, SummaryOptions, evaluate, read_rows, write_rows, write_summary
-from sam3d_objects.mesh import Mesh
+from sam3d_objects.evaluation import Row, SummaryOptions, read_rows, write_rows, write_summary
+from sam3d_objects.files import write_json
 from sam3d_objects.report import ReportFiles, best_baseline, claims, read_results, write_report
-from sam3d_objects.volume import SliceInput
-from tests.evaluation.solids import ball_case, ball_mesh
-
-
-class Page(HTMLParser):
-    """What a browser would load, and the text in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-
-def radius(size_mm: float) -> Predictor:
-    mesh = ball_mesh(size_mm, points=16)
-
-    def predict(slice: SliceInput, seed: int) -> Mesh:
-        return mesh
-
-    return predict
-
-
-def sometimes(slice: SliceInput, seed: int) -> Mesh:
-    if slice.plane.name == "coronal":
-        raise RuntimeError("<no> mesh")
-    return ball_mesh(9.5, points=16)
+from sam3d_objects.report.tables import is_best
+from tests.report.folders import evaluated_folder
+from tests.report.pages import Page
 
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("evaluated")
-    cases = [ball_case(f"case <{n}>", 10.0 - 0.4 * n, plane) for n in range(3) for plane in ("axial", "coronal")]
-    systems = {"base": radius(6.0), "adapted": sometimes, "extrusion": radius(9.0), "mean_shape": radius(5.0)}
-    rows = evaluate(cases, systems, out)
-    write_summary(out, rows, SummaryOptions(notes=("margin 3 mm & no more",)))
-    return out
+    return evaluated_folder(tmp_path_factory.mktemp("evaluated"))
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +40,38 @@ def rescored(rows: list[Row], dice: Callable[[str, int], float]) -> list[Row]:
 
 
 def test_the_report_stands_alone(files: ReportFiles, page: Page) -> None:
-    html = files.html.read_text(encoding="utf-8")
-    assert not {"script", "link", "iframe", "a"} & {tag for tag, _ in page.tags}
-    assert "http" not in html.split("base64,")[0] and "url(" not in html
-    images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) >= 6
-    assert all(str(image["src"]).startswith("data:image/") and image["alt"] for image in images)
+    assert not {"link", "iframe", "object", "embed", "a"} & {tag for tag, _ in page.tags}
+    assert all("src" not in attributes for tag, attributes in page.tags if tag == "script")
+    policies = [str(attributes["content"]) for tag, attributes in page.tags if "http-equiv" in attributes]
+    assert len(policies) == 1 and policies[0].startswith("default-src 'none'") and "http" not in policies[0]
+    sources = [
+        attributes.get("src") or attributes.get("href") for tag, attributes in page.tags if tag in ("img", "image")
+    ]
+    assert len(sources) >= 20 and all(str(source).startswith("data:image/") for source in sources)
     assert ("html", {"lang": "en"}) in page.tags
+    assert files.html.stat().st_size < 15e6
+    html = files.html.read_text(encoding="utf-8")
     assert "<no>" not in html and "&lt;no&gt;" in html
+
+
+def test_every_picture_has_words(page: Page) -> None:
+    pictures = [attributes for tag, attributes in page.tags if attributes.get("role") == "img"]
+    assert all(len(str(picture["aria-label"])) > 30 for picture in pictures)
+    assert all(len(str(attributes["alt"])) > 30 for tag, attributes in page.tags if tag == "img")
+    assert {str(picture.get("id")) for picture in pictures} >= set(page.plots)
+
+
+def test_plotly_knows_all_that_it_is_told(page: Page) -> None:
+    assert len(page.plots) >= 6 + 6  # plots, then a view of each case of the gallery
+    for plot in page.plots.values():
+        plotly.graph_objects.Figure(plot)  # raises on a property that does not exist
+
+
+def test_views_show_both_surfaces_by_distance(page: Page) -> None:
+    traces = page.plots["solid-0"]["data"]
+    coloured = [trace for trace in traces if "intensity" in trace]
+    assert [trace["scene"] for trace in coloured] == ["scene", "scene2"]
+    assert len({trace["cmax"] for trace in coloured}) == 1
 
 
 def test_the_verdict_comes_first(page: Page) -> None:
@@ -94,25 +79,27 @@ def test_the_verdict_comes_first(page: Page) -> None:
     order = [
         "Research use only, not for diagnosis",
         "Verdict",
-        "All systems",
-        "By plane",
-        "Cases of adapted",
-        "How this",
+        "The adapted model",
+        "Systems side by side",
+        "Dice by plane",
+        "Dice against slice position",
+        "Cases of the adapted model",
+        "All figures",
+        "How this was measured",
     ]
     assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
     assert "Failed cases, counted as overlap 0 and the diagonal of the scan: 3 of 6 (adapted)." in text
     assert "hardest from coronal ones (0.000)" in text
     assert "margin 3 mm & no more" in text
     assert "SYNTHETIC" not in text
+    assert "Calibration" not in text and "Training loss" not in text
 
 
 def test_the_gallery_shows_the_worst_and_the_failed(page: Page) -> None:
-    alts = [
-        str(attributes["alt"]) for tag, attributes in page.tags if tag == "img" and "slice" in str(attributes["alt"])
-    ]
+    alts = [str(attributes["alt"]) for tag, attributes in page.tags if tag == "img"]
     headings = [word for word in page.words if word in ("Best", "Median", "Worst", "Failed")]
     assert headings == ["Best", "Median", "Worst", "Failed", "Failed", "Failed"]
-    assert sum("no prediction" in alt for alt in alts) == 3
+    assert sum("there is no prediction" in alt for alt in alts) == 3
     assert any("RuntimeError: <no> mesh" in word for word in page.words)
 
 
@@ -150,10 +137,47 @@ def test_one_patient_gives_no_interval_and_no_claim_of_better(evaluated: Path, t
     rows = [row for row in read_rows(evaluated / "rows.csv") if row.case == "case <0>"]
     write_rows(tmp_path / "rows.csv", rows)
     write_summary(tmp_path, rows)
-    files = write_report(tmp_path)
+    page = Page(write_report(tmp_path).html.read_text(encoding="utf-8"))
     assert [claim.outcome for claim in claims(read_results(tmp_path))] == ["unknown", "unknown"]
-    assert "no interval can be given" in files.html.read_text(encoding="utf-8")
-    assert "Cases of" not in files.html.read_text(encoding="utf-8")  # no artefacts, no gallery
+    assert "no interval can be given" in page.text
+    assert "Cases of" not in page.text  # no artefacts, no gallery
+
+
+def test_a_ceiling_is_no_rival(evaluated: Path, tmp_path: Path) -> None:
+    names = {"mean_shape": "ceiling_mesh", "base": "adapted_k1"}
+    rows = [replace(row, system=names.get(row.system, row.system)) for row in read_rows(evaluated / "rows.csv")]
+    dice = {"adapted": 0.6, "adapted_k1": 0.7, "extrusion": 0.4, "ceiling_mesh": 0.98}
+    rows = rescored(rows, lambda system, patient: dice[system] + 0.001 * patient)
+    write_rows(tmp_path / "rows.csv", rows)
+    write_summary(tmp_path, rows)
+    results = read_results(tmp_path)
+    assert best_baseline(results) == "extrusion"
+    assert [claim.against for claim in claims(results)] == ["extrusion"]
+    page = Page(write_report(tmp_path).html.read_text(encoding="utf-8"))
+    assert "is better than the best alternative (the extrusion)." in page.text
+    assert "adapted model, K = 1" in page.text and "a ceiling" in page.text
+    bold = [dict(attributes) for tag, attributes in page.tags if tag == "td" and attributes.get("class") == "best"]
+    assert bold and is_best(results, results.summary["systems"], "adapted_k1", "dice")
+    assert not is_best(results, results.summary["systems"], "ceiling_mesh", "dice")
+
+
+def test_training_and_calibration_are_shown_where_they_are(evaluated: Path, tmp_path: Path) -> None:
+    rows = read_rows(evaluated / "rows.csv")
+    write_rows(tmp_path / "rows.csv", rows)
+    write_summary(tmp_path, rows)
+    history = [{"epoch": 1, "train": {"loss": 2.0}}, {"epoch": 2, "train": {"loss": 1.5}, "validation": {"loss": 1.75}}]
+    write_json(tmp_path / "history.json", history)
+    write_json(tmp_path / "history_latent.json", [{**row, "validation": {"dice": 0.5}} for row in history])
+    write_json(tmp_path / "calibration.json", {"levels": [0.5, 0.9], "within": [0.25, 0.8], "n": 7})
+    page = Page(write_report(tmp_path).html.read_text(encoding="utf-8"))
+    for heading in ("Training loss", "Training loss of the latent stage", "Validation Dice of the latent stage"):
+        assert heading in page.text
+    labels = " ".join(str(attributes.get("aria-label")) for _, attributes in page.tags)
+    assert "training from 2.000 to 1.500; validation patients from 1.750 to 1.750" in labels
+    assert "50% stated, 25% found, 90% stated, 80% found" in labels
+    write_json(tmp_path / "calibration.json", {"levels": [0.5], "within": []})
+    with pytest.raises(ValueError, match=r"calibration\.json: expected"):
+        write_report(tmp_path)
 
 
 def test_synthetic_scans_are_called_so_each_time_alike(evaluated: Path, tmp_path: Path) -> None:

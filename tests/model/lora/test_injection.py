@@ -109,7 +109,7 @@ def test_a_pattern_that_matches_only_other_layers_is_an_error() -> None:
         inject_lora(TwoStreamFlow(), "blocks.*.norm2.*")
     with pytest.raises(ValueError, match="matches only GELU, LayerNorm"):
         inject_lora(TwoStreamFlow(), lambda path, module: isinstance(module, nn.LayerNorm | nn.GELU))
-    with pytest.raises(ValueError, match=r"the model has no nn\.Linear at all"):
+    with pytest.raises(ValueError, match=r"the model has no nn\.Linear, convolution.* at all"):
         inject_lora(nn.Sequential(nn.ReLU()))
 
 

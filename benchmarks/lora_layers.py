@@ -5,7 +5,8 @@
 The block is that of the released structure flow: width 1024, 16 heads, MLP of four times the width, two streams, here
 with fewer tokens than the release's 4096. All three take turns in one run, in an order that changes with each round;
 compared are medians of the rounds. Adapted are all projections of attention and both layers of the MLP. A step is
-forward and backward pass with a gradient for the block's input, as any block but the first needs. Memory is measured in
+forward and backward pass with gradients for the block's input and condition, so that the frozen block goes back through
+the same operations and what is left is the price of the adapters. Memory is measured in
 a process of its own for each: the peak of one step above what it held before. Exit code 1: slower than PEFT, more
 memory, or more than half of PEFT's overhead over the frozen block. PEFT must be installed (pip install peft).
 """
@@ -78,12 +79,13 @@ def step_of(model: nn.Module, width: int, tokens: int, device: torch.device, aut
     x = {name: torch.randn(1, size, width, generator=generator).to(device) for name, size in sizes.items()}
     time_embedding = torch.randn(1, width, generator=generator).to(device)
     condition = torch.randn(1, CONDITION_TOKENS, width, generator=generator).to(device)
-    for value in x.values():
+    inputs = [*x.values(), condition]
+    for value in inputs:
         value.requires_grad_(True)
 
     def step() -> float:
         model.zero_grad()
-        for value in x.values():
+        for value in inputs:
             value.grad = None
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             out = model(x, time_embedding, condition)

@@ -1,9 +1,13 @@
 """The card that goes into every adapter folder as README.md."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sam3d_objects import __version__
 from sam3d_objects.adapter.meta import AdapterMeta
+
+if TYPE_CHECKING:
+    from sam3d_objects.adapter.adapter_set import AdapterSet
 
 RESEARCH_USE = "Research use, not for diagnosis."
 _TINY = "tiny"
@@ -53,6 +57,47 @@ itself: it needs the base `{meta.base_name}` (fingerprint `{meta.base_fingerprin
 {licence_notice(meta.base_name)}
 
 Scans have licences and consents of their own, and an adapter can remember patients: ask before you publish.
+{RESEARCH_USE}
+"""
+
+
+def merged_card(adapters: "AdapterSet") -> str:
+    """Return the card of a model that adapters were merged into, as Markdown."""
+    first = adapters.records[adapters.stages[0]].meta
+    lines = [
+        f"- {stage}: trained on {', '.join(record.meta.organs)}; SHA-256 `{record.sha256}`"
+        for stage, record in adapters.records.items()
+    ]
+    return f"""---
+license: {"apache-2.0" if first.base_name == _TINY else "other"}
+base_model: {first.base_name}
+tags: [sam3d-medical, merged]
+---
+# {first.base_name} with merged adapters for {", ".join(adapters.organs)}
+
+**{RESEARCH_USE}**
+
+The base model's files, names and configs; in the networks below, what the adapters learned is added to the weights.
+
+{chr(10).join(lines)}
+- {_use(first)}
+- merged by sam3d-medical {__version__}
+
+Adapters of the base do not fit this model any more, and are refused. `sam3d_merged.json` holds what the adapters
+remembered.
+
+## Scores
+
+{_scores(first.metrics)}
+
+## Use
+
+    from sam3d_objects.model import load_model
+    model = load_model("THIS_FOLDER")
+
+## Licence
+
+{licence_notice(first.base_name)}
 {RESEARCH_USE}
 """
 

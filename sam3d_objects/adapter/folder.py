@@ -9,18 +9,17 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from sam3d_objects.adapter.atomic import atomic_folder
 from sam3d_objects.adapter.card import adapter_card
 from sam3d_objects.adapter.meta import AdapterMeta
-from sam3d_objects.adapter.peft_format import from_peft_name, peft_config, to_peft_name
+from sam3d_objects.adapter.peft_format import from_peft_name, looked_up, peft_config, to_peft_name
 from sam3d_objects.adapter.record import (
     CARD,
     NAMES,
@@ -30,23 +29,37 @@ from sam3d_objects.adapter.record import (
     AdapterRecord,
     read_adapter,
 )
+from sam3d_objects.adapter.untrusted import read_tensor_file
 from sam3d_objects.files import sha256_file, write_json
 from sam3d_objects.model.lora import (
+    DEFAULT_ADAPTER,
     LayerOptions,
+    LoadResult,
     LoRAConfig,
+    active_adapters,
+    adapter_names,
     check_adapter_tensors,
     check_plan,
     collapse_paths,
     count_parameters,
+    frame_of,
     get_lora_state_dict,
     has_lora,
     inject_planned,
     load_lora_state_dict,
     lora_layers,
+    note_beside,
 )
 
 
-def save_adapter(folder: str | os.PathLike[str], model: nn.Module, config: LoRAConfig, meta: AdapterMeta) -> None:
+def save_adapter(
+    folder: str | os.PathLike[str],
+    model: nn.Module,
+    config: LoRAConfig,
+    meta: AdapterMeta,
+    *,
+    adapter: str | None = None,
+) -> None:
     """Write the adapter of a model as a folder, replacing an older adapter there.
 
     Args:
@@ -55,24 +68,26 @@ def save_adapter(folder: str | os.PathLike[str], model: nn.Module, config: LoRAC
         config: the options that the adapters were made with, to be remembered; each layer's own are read off
             it. One that is `without_lora` saves a model that trains fully.
         meta: `meta.base_fingerprint` is that of the base before the adapters went in.
+        adapter: which of the model's adapters; by default the one in use. The folder does not keep its name.
 
     Raises:
-        ValueError: the model has no adapter, a tensor is not finite or has no values (meta device), or the
-            folder holds other files; nothing is written.
+        ValueError: the model has no (such) adapter, several are in use, a tensor is not finite or has no values (meta
+            device), or the folder holds other files; nothing is written.
         OSError: the folder can't be written (a full disk); an older adapter there stays as it was.
     """
-    layers = {path: LayerOptions(x.rank, x.alpha, x.dropout_rate) for path, x in lora_layers(model).items()}
-    state = get_lora_state_dict(model)
+    found, name = lora_layers(model), _in_use(folder, model) if adapter is None else adapter
+    layers = {path: layer.options[name] for path, layer in found.items() if name in layer.options}
+    state = get_lora_state_dict(model, name)
     if not state or not (layers or config.without_lora):
         raise ValueError(f"nothing to save in {folder}: the model has no adapter (or it is merged already)")
     bad = [name for name, tensor in state.items() if tensor.is_meta or not bool(torch.isfinite(tensor).all())]
     if bad:
         raise ValueError(f"not saved in {folder}, these tensors are not finite: {', '.join(bad[:8])}")
-    matrices = {f"{path}.{leaf}" for path in layers for leaf in ("lora_A", "lora_B")}
-    trained = tuple(name for name in state if name not in matrices)
+    own = {f"{path}.{leaf}" for path, options in layers.items() for leaf in found[path].frame.shapes(options)}
+    trained = tuple(name for name in state if name not in own)
     counts = count_parameters(model)
     with atomic_folder(folder, NAMES) as temporary:
-        blob = _serialised(state)
+        blob = _serialised(state, looked_up(model))
         (temporary / TENSORS).write_bytes(blob)
         write_json(temporary / PEFT_CONFIG, peft_config(model, layers, meta.base_name))
         card = adapter_card(meta, counts, len(layers), len(blob))
@@ -88,6 +103,7 @@ def load_adapter(
     strict: bool = True,
     *,
     base_fingerprint: str | None = None,
+    adapter: str = DEFAULT_ADAPTER,
 ) -> AdapterMeta:
     """Put the adapter of a folder into its base model, in place: all of it, or an error and nothing changed.
 
@@ -96,10 +112,11 @@ def load_adapter(
 
     Args:
         folder: as `save_adapter` wrote it.
-        model: the base, without adapters.
+        model: the base, without adapters or with others (see `adapter`).
         strict: False lets tensors be missing or left over, with a warning; a wrong base or shape is always an
             error.
         base_fingerprint: the model's; default: its attribute `fingerprint`.
+        adapter: the name that it gets in the model. Beside others, it is the one in use afterwards.
 
     Returns:
         What the adapter remembers.
@@ -110,14 +127,16 @@ def load_adapter(
             tensors.
     """
     record = read_adapter(folder)
-    if has_lora(model):
-        raise ValueError(f"{folder} was not loaded: the model has adapters already, load it into a fresh base")
+    if adapter in adapter_names(model) or (has_lora(model) and not record.layers):
+        raise ValueError(
+            f"{folder} was not loaded: the model has adapters already, load it into a fresh base"
+            + (f", or under another name than {adapter!r}" if record.layers else "")
+        )
     _check_base(folder, model, record.meta, base_fingerprint)
     file = Path(folder) / TENSORS
-    state = _read_tensors(file)
+    state = read_state(file)
     try:
-        check_plan(model, record.layers)
-        left_out = check_adapter_tensors(_expected(model, record), state, strict)
+        left_out = check_fits(model, record.layers, record.trained, state, strict, adapter)
     except ValueError as error:
         raise ValueError(f"{folder} was not loaded: {error}") from error
     odd = collapse_paths(left_out.missing_keys + left_out.unexpected_keys)
@@ -125,24 +144,30 @@ def load_adapter(
         warnings.warn(f"{folder}: not strict; missing or left over: {', '.join(odd)}", stacklevel=2)
     elif sha256_file(file) != record.sha256:
         raise ValueError(f"{file} is not the file that was saved: damaged, or changed since")
-    model.requires_grad_(False)
-    # A generator of its own: what is drawn here is overwritten, and must not shift anybody's random numbers.
-    inject_planned(model, record.layers, torch.Generator().manual_seed(0))
-    for name, parameter in model.named_parameters():
-        if name in record.trained:
-            parameter.requires_grad_(True)
-    load_lora_state_dict(model, state, strict)
+    try:
+        install(model, record.layers, record.trained, state, strict, adapter)
+    except ValueError as error:
+        raise ValueError(f"{folder} was not loaded: {error}") from error
     return record.meta
 
 
 def adapter_file_bytes(model: nn.Module) -> int:
     """Return the exact size of `adapter_model.safetensors` for an adapted model, on any device or meta."""
     state = get_lora_state_dict(model)
-    return len(_serialised({name: torch.zeros(x.shape, dtype=x.dtype) for name, x in state.items()}))
+    empty = {name: torch.zeros(x.shape, dtype=x.dtype) for name, x in state.items()}
+    return len(_serialised(empty, looked_up(model)))
 
 
-def _serialised(state: Mapping[str, Tensor]) -> bytes:
-    tensors = {to_peft_name(name): tensor.cpu().contiguous() for name, tensor in state.items()}
+def _in_use(folder: str | os.PathLike[str], model: nn.Module) -> str:
+    """Return the adapter that is meant where none is named."""
+    names = list(active_adapters(model)) or adapter_names(model) or [DEFAULT_ADAPTER]
+    if len(names) > 1:
+        raise ValueError(f"nothing saved in {folder}: name one of the adapters {', '.join(names)}")
+    return names[0]
+
+
+def _serialised(state: Mapping[str, Tensor], embeddings: Collection[str]) -> bytes:
+    tensors = {to_peft_name(name, embeddings): tensor.cpu().contiguous() for name, tensor in state.items()}
     return save(tensors, metadata={"format": "pt"})
 
 
@@ -157,23 +182,83 @@ def _check_base(folder: str | os.PathLike[str], model: nn.Module, meta: AdapterM
         )
 
 
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    try:
-        return {from_peft_name(name): tensor for name, tensor in load_file(file).items()}
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{file} is half written or not an adapter's: {error}") from error
+def read_state(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file with PEFT's names, by ours.
+
+    Raises:
+        ValueError: the file is damaged or not an adapter's, or two names mean one tensor.
+    """
+    state: dict[str, Tensor] = {}
+    for name, tensor in read_tensor_file(file).items():
+        try:
+            own = from_peft_name(name)
+        except ValueError as error:
+            raise ValueError(f"{file} is not an adapter's: {error}") from error
+        if own in state:
+            raise ValueError(f"{file} holds {own} twice, the second time as {name}: refused")
+        state[own] = tensor
+    return state
 
 
-def _expected(model: nn.Module, record: AdapterRecord) -> dict[str, Tensor]:
-    """Return, as empty tensors by name, what the adapter must hold to fit the model and its own record."""
+def check_fits(
+    model: nn.Module,
+    layers: Mapping[str, LayerOptions],
+    trained: Collection[str],
+    state: Mapping[str, Tensor],
+    strict: bool = True,
+    adapter: str = DEFAULT_ADAPTER,
+) -> LoadResult:
+    """Raise ValueError unless an adapter's tensors are finite and fit a model; neither is changed.
+
+    Args:
+        model: without this adapter.
+        layers: path -> options of each layer that is to be adapted.
+        trained: names of the model's own tensors that come beside them.
+        state: all tensors by our names.
+        strict: False returns tensors that are missing or left over instead of refusing them.
+        adapter: the name that it is to have in the model.
+    """
+    check_plan(model, layers, adapter)
+    expected = _expected(model, layers, trained)
+    left_out = check_adapter_tensors(expected, state, strict)
+    bad = [
+        name
+        for name, needed in expected.items()
+        if name in state and needed.is_floating_point() and not bool(torch.isfinite(state[name].to(needed.dtype)).all())
+    ]
+    if bad:
+        raise ValueError(f"it holds NaN or infinity in {', '.join(bad[:8])}")
+    return left_out
+
+
+def install(
+    model: nn.Module,
+    layers: Mapping[str, LayerOptions],
+    trained: Collection[str],
+    state: Mapping[str, Tensor],
+    strict: bool = True,
+    adapter: str = DEFAULT_ADAPTER,
+) -> None:
+    """Put what `check_fits` found to fit into the model, and let that train and nothing else."""
+    if not has_lora(model):
+        model.requires_grad_(False)
+    inject_planned(model, layers, adapter=adapter, draw=False)
+    for name, parameter in model.named_parameters():
+        if name in trained:
+            parameter.requires_grad_(True)
+    if layers:
+        note_beside(model)
+    load_lora_state_dict(model, state, strict, adapter if layers else None)
+
+
+def _expected(model: nn.Module, layers: Mapping[str, LayerOptions], trained: Collection[str]) -> dict[str, Tensor]:
+    """Return, as empty tensors by name, what an adapter must hold to fit the model and its own record."""
     expected: dict[str, Tensor] = {}
-    for path, options in record.layers.items():
-        linear = model.get_submodule(path)
-        assert isinstance(linear, nn.Linear)
-        expected[f"{path}.lora_A"] = torch.empty(options.rank, linear.in_features, device="meta")
-        expected[f"{path}.lora_B"] = torch.empty(linear.out_features, options.rank, device="meta")
+    for path, options in layers.items():
+        shapes = frame_of(model.get_submodule(path)).shapes(options)
+        expected |= {f"{path}.{leaf}": torch.empty(shape, device="meta") for leaf, shape in shapes.items()}
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    for name in record.trained:
+    for name in trained:
         if name not in tensors:
             raise ValueError(f"it trained {name}, which the model does not have")
         expected[name] = tensors[name]

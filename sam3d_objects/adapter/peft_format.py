@@ -9,19 +9,33 @@ parameter that trains while its module stays frozen is stored under the same nam
 for it and ignores it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torch import nn
 
-from sam3d_objects.model.lora import LayerOptions, trained_fully
+from sam3d_objects.model.lora import LayerOptions, lora_layers, trained_fully
 
 _PREFIX = "base_model.model."
 _MATRICES = (".lora_A", ".lora_B")
+_EMBEDDINGS = {"lora_A": "lora_embedding_A", "lora_B": "lora_embedding_B"}
+_MAGNITUDE, _PEFT_MAGNITUDE = ".lora_magnitude", ".lora_magnitude_vector"
+# PEFT refuses a type that it does not know, instead of loading half of an adapter that it can't express.
+_OURS_ALONE = "SAM3D_LORA"
 
 
-def to_peft_name(name: str) -> str:
-    """Return PEFT's name of a tensor for ours (`<path>.lora_A` or `<path>.weight`)."""
+def to_peft_name(name: str, looked_up: Collection[str] = ()) -> str:
+    """Return PEFT's name of a tensor for ours (`<path>.lora_A` or `<path>.weight`).
+
+    Args:
+        name: ours.
+        looked_up: paths of adapted embeddings, whose matrices PEFT calls otherwise.
+    """
+    path, _, leaf = name.rpartition(".")
+    if path in looked_up and leaf in _EMBEDDINGS:
+        return f"{_PREFIX}{path}.{_EMBEDDINGS[leaf]}"
+    if name.endswith(_MAGNITUDE):
+        return f"{_PREFIX}{name.removesuffix(_MAGNITUDE)}{_PEFT_MAGNITUDE}"
     return f"{_PREFIX}{name}.weight" if name.endswith(_MATRICES) else f"{_PREFIX}{name}"
 
 
@@ -34,6 +48,11 @@ def from_peft_name(name: str) -> str:
     if not name.startswith(_PREFIX):
         raise ValueError(f"{name!r} is no adapter's tensor: PEFT's names start with {_PREFIX!r}")
     own = name.removeprefix(_PREFIX)
+    if own.endswith(_PEFT_MAGNITUDE):
+        return own.removesuffix(_PEFT_MAGNITUDE) + _MAGNITUDE
+    for leaf, theirs in _EMBEDDINGS.items():
+        if own.endswith(f".{theirs}"):
+            return own.removesuffix(theirs) + leaf
     matrix = own.removesuffix(".weight")
     return matrix if matrix.endswith(_MATRICES) else own
 
@@ -43,14 +62,17 @@ def peft_config(model: nn.Module, layers: Mapping[str, LayerOptions], base_name:
 
     Layers are listed by their full paths. Rank and alpha are those of most layers, others are named in
     `rank_pattern` and `alpha_pattern`. PEFT has one dropout for all; it matters in training only, so the
-    most frequent one is named, and ours keeps each in `sam3d.json`. Where no layer is adapted PEFT has nothing to
-    load, for it knows no adapter without layers; the file then says so with an empty list.
+    most frequent one is named, and ours keeps each in `sam3d.json`. rsLoRA is written as the alpha that scales alike.
+    Where a layer is adapted in a way that PEFT has not (`parts`, PiSSA's start beside the base, DoRA on some layers or
+    on convolutions) or stores otherwise (nn.MultiheadAttention), or is none that PEFT knows (our sparse convolutions),
+    the type is one that PEFT refuses. Where no layer is adapted PEFT has nothing to load, for it knows no adapter
+    without layers; the file then says so with an empty list.
     """
     usual = list(layers.values()) or [LayerOptions()]
     rank = _most_frequent(options.rank for options in usual)
-    alpha = _most_frequent(options.alpha for options in usual)
+    alpha = _most_frequent(_alpha(options) for options in usual)
     return {
-        "peft_type": "LORA",
+        "peft_type": "LORA" if _peft_can(model, layers) else _OURS_ALONE,
         "task_type": None,
         "base_model_name_or_path": base_name,
         "inference_mode": True,
@@ -59,12 +81,14 @@ def peft_config(model: nn.Module, layers: Mapping[str, LayerOptions], base_name:
         "lora_dropout": _most_frequent(options.dropout for options in usual),
         "target_modules": sorted(layers),
         "rank_pattern": {path: options.rank for path, options in layers.items() if options.rank != rank},
-        "alpha_pattern": {path: _whole(options.alpha) for path, options in layers.items() if options.alpha != alpha},
+        "alpha_pattern": {
+            path: _whole(_alpha(options)) for path, options in layers.items() if _alpha(options) != alpha
+        },
         "modules_to_save": _modules_to_save(model) or None,
         "bias": "none",
         "fan_in_fan_out": False,
         "use_rslora": False,
-        "use_dora": False,
+        "use_dora": usual[0].dora,
         "init_lora_weights": True,
     }
 
@@ -79,6 +103,30 @@ def _modules_to_save(model: nn.Module) -> list[str]:
             if owns and not nested and not isinstance(module, nn.ParameterDict | nn.ParameterList):
                 found.append(inner)
     return found
+
+
+def looked_up(model: nn.Module) -> set[str]:
+    """Return the paths of a model's adapted embeddings."""
+    return {path for path, layer in lora_layers(model).items() if layer.looked_up}
+
+
+def _alpha(options: LayerOptions) -> float:
+    """Return the alpha that scales as the options say where the scale is alpha / rank."""
+    return options.alpha if not options.rslora else options.scaling * options.rank
+
+
+def _peft_can(model: nn.Module, layers: Mapping[str, LayerOptions]) -> bool:
+    """Whether PEFT has every adapted layer, and stores it as we do."""
+    modules = lora_layers(model)
+    doras = {options.dora for options in layers.values()}
+    for path, options in layers.items():
+        plain = modules[path].unadapted()
+        known = isinstance(plain, nn.Linear) or (
+            isinstance(plain, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Embedding) and not options.dora
+        )
+        if not known or options.parts or options.init == "pissa":
+            return False
+    return len(doras) <= 1
 
 
 def _most_frequent(values: Iterable[Any]) -> Any:

@@ -88,7 +88,7 @@ def merge(
     Research use, not for diagnosis.
     """
     from sam3d_objects.adapter import read_adapter
-    from sam3d_objects.adapter.registry import Part, combine_adapters
+    from sam3d_objects.adapter.registry import Part, sum_adapters
     from sam3d_objects.model.stages import adapted_module, stage_fingerprint
 
     if weights and len(weights) != len(adapters):
@@ -97,7 +97,7 @@ def merge(
     parts = [Part(folder, weight) for folder, weight in zip(adapters, shares, strict=True)]
     stage = read_adapter(adapters[0]).meta.stage
     model = _base(base, [stage])
-    lost = combine_adapters(parts, adapted_module(model, stage), stage_fingerprint(model, stage), out, rank)
+    lost = sum_adapters(parts, adapted_module(model, stage), stage_fingerprint(model, stage), out, rank)
     print(f"{out}: {' + '.join(f'{part.weight:g} x {part.folder}' for part in parts)}")
     if rank is not None:
         print(f"cut back to rank {rank}: the worst layer is {100 * lost:.3g} % off the exact sum")

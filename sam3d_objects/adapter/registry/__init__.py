@@ -1,6 +1,6 @@
 """Adapters as a collection: found, told, compared, added up, and carried to and from other places."""
 
-from sam3d_objects.adapter.registry.combine import Part, combine_adapters
+from sam3d_objects.adapter.registry.combine import Part, sum_adapters
 from sam3d_objects.adapter.registry.difference import Difference, compare_adapters
 from sam3d_objects.adapter.registry.folder import Entry, find_adapters, pull_folder, push_folder
 from sam3d_objects.adapter.registry.hub import Hub, HubPlace, find_on_hub, hub_client, pull_from_hub, push_to_hub
@@ -12,7 +12,6 @@ __all__ = [
     "Hub",
     "HubPlace",
     "Part",
-    "combine_adapters",
     "compare_adapters",
     "difference_text",
     "find_adapters",
@@ -25,4 +24,5 @@ __all__ = [
     "push_to_hub",
     "registry_table",
     "size_text",
+    "sum_adapters",
 ]

@@ -7,7 +7,7 @@ Adding up A and B apart would give something else (see `adapter.exchange.averagi
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from sam3d_objects.adapter.exchange.product import as_factors, distance, truncated
-from sam3d_objects.adapter.folder import check_fits, install, read_state, save_adapter
+from sam3d_objects.adapter.folder import install, load_adapter, save_adapter
 from sam3d_objects.adapter.meta import AdapterMeta
-from sam3d_objects.adapter.record import TENSORS, AdapterRecord, read_adapter
-from sam3d_objects.arrays import FloatArray
-from sam3d_objects.model.lora import LayerOptions, LoRAConfig
+from sam3d_objects.adapter.record import AdapterRecord, read_adapter
+from sam3d_objects.model.lora import (
+    LayerOptions,
+    LoRAConfig,
+    adapter_names,
+    combine_adapters,
+    delete_adapter,
+    get_lora_state_dict,
+    lora_layers,
+)
 
-_A, _B = ".lora_A", ".lora_B"
+_SUM = "sum"
 _PREPARED_BY = ("field_of_view", "margin_mm", "modality", "window_hu", "percentiles")
 
 
@@ -34,7 +41,7 @@ class Part:
     weight: float
 
 
-def combine_adapters(
+def sum_adapters(
     parts: Sequence[Part],
     base: nn.Module,
     base_fingerprint: str,
@@ -56,29 +63,28 @@ def combine_adapters(
         How far the worst layer's update lies from the exact sum, as a share of its norm; 0 where `rank` is not given.
 
     Raises:
-        ValueError: no part, adapters that do not belong together or to this base, or are damaged.
+        ValueError: no part, adapters that do not belong together or to this base, are damaged, or whose sum has no low
+            rank (DoRA).
     """
     if not parts or not all(math.isfinite(part.weight) for part in parts):
         raise ValueError("a sum has at least one adapter, and finite weights")
     records = [read_adapter(part.folder) for part in parts]
     _check_together(parts, records, base_fingerprint)
-    states = [read_state(part.folder / TENSORS) for part in parts]
-    for part, record, state in zip(parts, records, states, strict=True):
-        try:
-            check_fits(base, record.layers, record.trained, state)
-        except ValueError as error:
-            raise ValueError(f"{part.folder} does not fit the base: {error}") from error
-    layers: dict[str, LayerOptions] = {}
-    made: dict[str, Tensor] = {}
+    for number, part in enumerate(parts):
+        load_adapter(part.folder, base, base_fingerprint=base_fingerprint, adapter=f"part{number}")
+    combine_adapters(base, {f"part{number}": part.weight for number, part in enumerate(parts)}, _SUM)
+    layers = {path: layer.options[_SUM] for path, layer in lora_layers(base).items() if _SUM in layer.options}
+    state = get_lora_state_dict(base, _SUM)
+    for name in adapter_names(base):
+        delete_adapter(base, name)
     worst = 0.0
-    for path in dict.fromkeys(path for record in records for path in record.layers):
-        a, b, lost = _layer(path, parts, records, states, rank)
-        worst = max(worst, lost)
-        layers[path] = LayerOptions(rank=len(a), alpha=float(len(a)), dropout=0.0)
-        made |= {path + _A: torch.from_numpy(a).float(), path + _B: torch.from_numpy(b).float()}
-    trained = tuple(dict.fromkeys(name for record in records for name in record.trained))
-    made |= {name: _tensor(name, base, parts, states) for name in trained}
-    install(base, layers, trained, made)
+    if rank is not None:
+        for path in layers:
+            worst = max(worst, _cut(path, state, rank))
+        layers = dict.fromkeys(layers, LayerOptions(rank=rank, alpha=float(rank)))
+    matrices = {f"{path}.{leaf}" for path in layers for leaf in ("lora_A", "lora_B")}
+    trained = tuple(name for name in state if name not in matrices)
+    install(base, layers, trained, state)
     patterns = {path: {"rank": x.rank, "alpha": x.alpha} for path, x in layers.items()}
     config = LoRAConfig(target_modules=(), patterns=patterns, trained_modules=trained)
     save_adapter(out, base, config, _meta(parts, records))
@@ -89,6 +95,8 @@ def _check_together(parts: Sequence[Part], records: Sequence[AdapterRecord], fin
     first = records[0].meta
     for part, record in zip(parts, records, strict=True):
         meta = record.meta
+        if not record.layers:
+            raise ValueError(f"{part.folder} was trained without LoRA: whole networks are not added up")
         if meta.base_fingerprint != fingerprint:
             raise ValueError(
                 f"{part.folder} was trained on the base {meta.base_name!r} with the fingerprint "
@@ -102,38 +110,18 @@ def _check_together(parts: Sequence[Part], records: Sequence[AdapterRecord], fin
                 raise ValueError(f"{part.folder}: its {name} is {theirs!r}, that of {parts[0].folder} is {ours!r}")
 
 
-def _layer(
-    path: str,
-    parts: Sequence[Part],
-    records: Sequence[AdapterRecord],
-    states: Sequence[Mapping[str, Tensor]],
-    rank: int | None,
-) -> tuple[FloatArray, FloatArray, float]:
-    """Return A (r, k) and B (m, r) of the sum, with a scaling of 1, and what a smaller rank lost."""
-    rows, columns = [], []
-    for part, record, state in zip(parts, records, states, strict=True):
-        if path in record.layers:
-            options = record.layers[path]
-            a, b = as_factors(state[path + _A].double().numpy(), state[path + _B].double().numpy(), path)
-            rows.append(a)
-            columns.append(b * (part.weight * options.alpha / options.rank))
-    right, left = np.concatenate(rows, axis=0), np.concatenate(columns, axis=1)
-    if rank is None:
-        return right, left, 0.0
+def _cut(path: str, state: dict[str, Tensor], rank: int) -> float:
+    """Put a layer's nearest matrices of a rank (and scaling 1) in the place of its own; return what is lost."""
+    names = [f"{path}.{leaf}" for leaf in ("lora_A", "lora_B")]
+    down, up = (state[name] for name in names)
+    right, left = as_factors(down.cpu().numpy(), up.cpu().numpy(), path)
     length = float(np.linalg.norm(right, axis=1).mean()) or 1.0
     a, b = truncated(left, right, rank, length)
-    return a, b, distance(left, right, a, b)
-
-
-def _tensor(name: str, base: nn.Module, parts: Sequence[Part], states: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    own = {**dict(base.named_parameters()), **dict(base.named_buffers())}[name].detach().cpu()
-    if not own.is_floating_point():
-        return own.clone()
-    total = own.double()
-    for part, state in zip(parts, states, strict=True):
-        if name in state:
-            total = total + part.weight * (state[name].double() - own.double())
-    return total.to(own.dtype)
+    for name, made, shape in zip(
+        names, (a, b), ((rank, *down.shape[1:]), (up.shape[0], rank, *up.shape[2:])), strict=True
+    ):
+        state[name] = torch.from_numpy(made).to(down.dtype).view(shape)
+    return distance(left, right, a, b)
 
 
 def _meta(parts: Sequence[Part], records: Sequence[AdapterRecord]) -> AdapterMeta:

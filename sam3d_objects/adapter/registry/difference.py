@@ -1,7 +1,7 @@
 """What two adapters have not in common: options, tensors, and how far apart their updates are."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sam3d_objects.adapter.exchange.product import as_factors, distance
+from sam3d_objects.adapter.exchange.product import distance
 from sam3d_objects.adapter.folder import read_state
 from sam3d_objects.adapter.record import TENSORS, AdapterRecord, read_adapter
 from sam3d_objects.arrays import FloatArray
-
-_A, _B = ".lora_A", ".lora_B"
+from sam3d_objects.model.lora import LayerOptions
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,8 @@ class Difference:
         options: dotted name of what they remember -> value of the first and of the second; None where one lacks it.
         only_first, only_second: layers (by path) and fully trained tensors (by name) that one of them has alone.
         updates: path of a layer that both adapt -> |U1 - U2| / |U1| of its updates U = alpha / rank B A (Frobenius
-            norms): A and B alone say nothing, for many of them have one product. Infinite where U1 alone is zero.
+            norms): A and B alone say nothing, for many of them have one product. Infinite where U1 alone is zero. With
+            DoRA, the difference of the learned lengths where that is larger.
         tensors: name of a fully trained tensor of both -> |t1 - t2| / |t1|, or infinite where the shapes differ.
     """
 
@@ -55,11 +55,7 @@ def compare_adapters(first: Path, second: Path) -> Difference:
         options=_options(*records),
         only_first=tuple(name for name in holds[0] if name not in holds[1]),
         only_second=tuple(name for name in holds[1] if name not in holds[0]),
-        updates={
-            path: _apart(_update(records[0], states[0], path), _update(records[1], states[1], path))
-            for path in records[0].layers
-            if path in records[1].layers
-        },
+        updates={path: _layer_apart(records, states, path) for path in records[0].layers if path in records[1].layers},
         tensors={
             name: _relative(_number(states[0], name), _number(states[1], name))
             for name in records[0].trained
@@ -89,10 +85,41 @@ def _plain(value: Any) -> Any:
 
 
 def _update(record: AdapterRecord, state: Mapping[str, Tensor], path: str) -> tuple[FloatArray, FloatArray]:
-    """Return the factors (r, k) and (m, r) of a layer's update, the scaling in the second."""
+    """Return the factors (R, k) and (m, R) of a layer's update, the scaling in the second."""
     options = record.layers[path]
-    a, b = as_factors(_number(state, path + _A), _number(state, path + _B), path)
-    return a, b * (options.alpha / options.rank)
+    pairs = [("lora_A", "lora_B", options.scaling)]
+    if options.init == "pissa":
+        pairs.append(("lora_A0", "lora_B0", -options.scaling))  # where it started, which is not part of the update
+    rows, columns = [], []
+    for a_name, b_name, scale in pairs:
+        a, b = _number(state, f"{path}.{a_name}"), _number(state, f"{path}.{b_name}")
+        rows.append(a.reshape(len(a), -1))
+        columns.append(scale * _spread(b.reshape(len(b), -1), options))
+    return np.concatenate(rows, axis=0), np.concatenate(columns, axis=1)
+
+
+def _spread(b: FloatArray, options: LayerOptions) -> FloatArray:
+    """Return B as (m, R): the blocks of a fused layer's parts on a diagonal, zeros where a part is left alone."""
+    if not options.parts:
+        return b
+    block = len(b) // len(options.places)
+    spread = np.zeros((block * options.blocks, options.total_rank))
+    for number, place in enumerate(options.places):
+        columns = slice(number * options.rank, (number + 1) * options.rank)
+        spread[place * block : (place + 1) * block, columns] = b[number * block : (number + 1) * block]
+    return spread
+
+
+def _layer_apart(records: Sequence[AdapterRecord], states: Sequence[Mapping[str, Tensor]], path: str) -> float:
+    first, second = (_update(record, state, path) for record, state in zip(records, states, strict=True))
+    apart = _apart(first, second)
+    if not any(record.layers[path].dora for record in records):
+        return apart
+    # DoRA's lengths are those of the base's rows as well: here they stand for themselves.
+    lengths = [state.get(f"{path}.lora_magnitude") for state in states]
+    if lengths[0] is None or lengths[1] is None:
+        return math.inf
+    return max(apart, _relative(lengths[0].double().numpy(), lengths[1].double().numpy()))
 
 
 def _apart(first: tuple[FloatArray, FloatArray], second: tuple[FloatArray, FloatArray]) -> float:

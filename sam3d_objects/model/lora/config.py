@@ -6,34 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sam3d_objects.files import nearest
-from sam3d_objects.model.lora.layers import check_layer_options
-
-_LAYER_KEYS = ("rank", "alpha", "dropout")
-
-
-@dataclass(frozen=True)
-class LayerOptions:
-    """Rank, alpha and dropout of one adapted layer; ValueError where one is out of range."""
-
-    rank: int = 4
-    alpha: float = 8.0
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_layer_options(self.rank, self.alpha, self.dropout)
-
-    def changed(self, pattern: str, changes: Mapping[str, Any]) -> "LayerOptions":
-        """Return these options with some replaced.
-
-        Raises:
-            ValueError: an unknown key (the error names the pattern and the nearest key) or a value out of
-                range.
-        """
-        for key in changes:
-            if key not in _LAYER_KEYS:
-                hint = nearest(key, _LAYER_KEYS)
-                raise ValueError(f"{pattern!r} has {key!r}; LoRA knows {', '.join(_LAYER_KEYS)}.{hint}")
-        return dataclasses.replace(self, **changes)
+from sam3d_objects.model.lora.options import LAYER_KEYS, LayerOptions
 
 
 @dataclass(frozen=True)
@@ -41,10 +14,11 @@ class LoRAConfig:
     """Which layers get an adapter of which size, and what trains fully beside them.
 
     Args:
-        rank, alpha, dropout: of every layer that `patterns` does not say otherwise for.
+        rank, alpha, dropout, rslora, init, dora, parts: of every layer that `patterns` does not say otherwise for
+            (see `LayerOptions`).
         target_modules: globs or regular expressions of full paths; None is every attention projection, or, if
             there are `patterns`, what these match. Empty, and no `patterns`: no LoRA at all, only `trained_modules`.
-        patterns: pattern -> some of rank, alpha, dropout. What it matches is adapted; of several, the last
+        patterns: pattern -> some of a layer's options. What it matches is adapted; of several, the last
             one wins.
         trained_modules: globs or regular expressions of modules or parameters that train fully (heads,
             norms).
@@ -59,10 +33,15 @@ class LoRAConfig:
     target_modules: tuple[str, ...] | None = None
     patterns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     trained_modules: tuple[str, ...] = ()
+    rslora: bool = False
+    init: str = "kaiming"
+    dora: bool = False
+    parts: str = ""
 
     def __post_init__(self) -> None:
+        defaults = self.defaults
         for pattern, changes in self.patterns.items():
-            self.defaults.changed(pattern, changes)
+            defaults.changed(pattern, changes)
         if self.target_modules is not None:
             object.__setattr__(self, "target_modules", _texts(self.target_modules, "target_modules"))
         object.__setattr__(self, "trained_modules", _texts(self.trained_modules, "trained_modules"))
@@ -75,7 +54,7 @@ class LoRAConfig:
     @property
     def defaults(self) -> LayerOptions:
         """The options of a layer that no pattern says otherwise for."""
-        return LayerOptions(self.rank, self.alpha, self.dropout)
+        return LayerOptions(**{key: getattr(self, key) for key in LAYER_KEYS})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON values; `from_dict` is the way back."""

@@ -8,6 +8,7 @@ from torch import nn
 
 from sam3d_objects.model.lora.config import LoRAConfig
 from sam3d_objects.model.lora.injection import inject_lora
+from sam3d_objects.model.lora.options import DEFAULT_ADAPTER
 from sam3d_objects.model.lora.summary import lora_summary
 from sam3d_objects.model.lora.targets import DEFAULT_OUTPUT_LAYERS, Targets
 from sam3d_objects.model.lora.trainable import (
@@ -26,10 +27,15 @@ def setup_lora_for_medical_finetuning(
     unfreeze_output_layers: bool = True,
     output_layer_names: Sequence[str] | None = None,
     *,
+    rslora: bool = False,
+    init: str = "kaiming",
+    dora: bool = False,
+    parts: str = "",
     target_modules: Targets | None = None,
     patterns: Mapping[str, Mapping[str, Any]] | None = None,
     trained_modules: Sequence[str] = (),
     unfreeze_norms: bool = False,
+    adapter: str = DEFAULT_ADAPTER,
     strict: bool = True,
     seed: int | None = None,
     generator: torch.Generator | None = None,
@@ -39,7 +45,8 @@ def setup_lora_for_medical_finetuning(
 
     Args:
         model: changed in place.
-        rank, alpha, dropout, target_modules, patterns, strict, seed, generator: as in `inject_lora`.
+        rank, alpha, dropout, rslora, init, dora, parts, target_modules, patterns, adapter, strict, seed, generator: as
+            in `inject_lora`.
         unfreeze_output_layers: let output heads train fully; they are saved with the adapter.
         output_layer_names: globs or regular expressions of the heads' full paths; default: the heads of our
             networks (`DEFAULT_OUTPUT_LAYERS`), of which at least one must be there.
@@ -60,7 +67,12 @@ def setup_lora_for_medical_finetuning(
         rank,
         alpha,
         dropout,
+        rslora=rslora,
+        init=init,
+        dora=dora,
+        parts=parts,
         patterns=patterns,
+        adapter=adapter,
         strict=strict,
         seed=seed,
         generator=generator,
@@ -77,7 +89,12 @@ def setup_lora_for_medical_finetuning(
 
 
 def setup_from_config(
-    model: nn.Module, config: LoRAConfig, *, seed: int | None = None, generator: torch.Generator | None = None
+    model: nn.Module,
+    config: LoRAConfig,
+    *,
+    adapter: str = DEFAULT_ADAPTER,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> dict[str, int]:
     """Adapt a model in place as a config says, silently; returns the counts of `count_parameters`."""
     if config.without_lora:
@@ -90,9 +107,14 @@ def setup_from_config(
         config.alpha,
         config.dropout,
         unfreeze_output_layers=False,
+        rslora=config.rslora,
+        init=config.init,
+        dora=config.dora,
+        parts=config.parts,
         target_modules=config.target_modules,
         patterns=config.patterns,
         trained_modules=config.trained_modules,
+        adapter=adapter,
         seed=seed,
         generator=generator,
         verbose=False,

@@ -4,9 +4,11 @@ from collections import defaultdict
 
 from torch import nn
 
-from sam3d_objects.model.lora.injection import lora_layers
+from sam3d_objects.model.lora.layer import LoRALayer
+from sam3d_objects.model.lora.options import DEFAULT_ADAPTER
 from sam3d_objects.model.lora.paths import group_paths
 from sam3d_objects.model.lora.trainable import count_parameters, trained_fully
+from sam3d_objects.model.lora.walk import lora_layers
 
 
 def lora_summary(model: nn.Module) -> str:
@@ -24,11 +26,8 @@ def lora_summary(model: nn.Module) -> str:
     layers = lora_layers(model)
     kinds: dict[str, list[str]] = defaultdict(list)
     for path, layer in layers.items():
-        dropout = f" dropout {layer.dropout_rate:g}" if layer.dropout_rate else ""
-        kinds[
-            f"{layer.in_features}->{layer.out_features} r{layer.rank} alpha {layer.alpha:g}{dropout}"
-            + ("" if layer.enabled else " (disabled)")
-        ].append(path)
+        for name in layer.options:
+            kinds[_layer_text(layer, name)].append(path)
     rows = [
         (line, f"{kind}  x{len(members)}")
         for kind, paths in kinds.items()
@@ -47,3 +46,18 @@ def lora_summary(model: nn.Module) -> str:
         f"of which LoRA {counts['lora']:,}"
     )
     return "\n".join(lines)
+
+
+def _layer_text(layer: LoRALayer, name: str) -> str:
+    """Return size and options of one adapter of a layer, such as `1024->3072 r4 alpha 8`."""
+    options, (rows, columns) = layer.options[name], layer.matrix(layer.original_weight).shape
+    words = [f"{columns}->{rows} r{options.rank} alpha {options.alpha:g}"]
+    words += [f"dropout {options.dropout:g}"] if options.dropout else []
+    words += ["rslora"] if options.rslora else []
+    words += [options.init] if options.init != "kaiming" else []
+    words += ["dora"] if options.dora else []
+    words += [f"parts {options.parts}"] if options.parts else []
+    words += [f"adapter {name}"] if name != DEFAULT_ADAPTER else []
+    words += [] if layer.enabled else ["(disabled)"]
+    words += [] if name in layer.active else ["(not in use)"]
+    return " ".join(words)

@@ -4,14 +4,16 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from sam3d_objects.model.lora.injection import lora_layers, outer_modules
-from sam3d_objects.model.lora.layers import LoRALinear
+from sam3d_objects.model.lora.beside import note_beside
+from sam3d_objects.model.lora.frame import LEAVES
+from sam3d_objects.model.lora.layer import LoRALayer
 from sam3d_objects.model.lora.paths import collapse_paths
 from sam3d_objects.model.lora.targets import no_match_message, path_test
+from sam3d_objects.model.lora.walk import has_lora, lora_layers, outer_modules
 
 
 def freeze_base_params(model: nn.Module) -> tuple[int, int]:
-    """Make the adapters trainable and everything else frozen, heads that were unfrozen included.
+    """Make the adapters in use trainable and everything else frozen, heads that were unfrozen included.
 
     Returns:
         The numbers of frozen and of trainable parameters (elements); a shared one counts once.
@@ -28,8 +30,8 @@ def freeze_base_params(model: nn.Module) -> tuple[int, int]:
 
 
 def get_lora_params(model: nn.Module) -> list[nn.Parameter]:
-    """Return the A and B matrices of every adapted layer, in the model's order."""
-    return [p for layer in lora_layers(model).values() for p in (layer.lora_A, layer.lora_B)]
+    """Return the A and B matrices (with DoRA, the magnitudes) of the adapters in use, in the model's order."""
+    return [p for layer in lora_layers(model).values() for name in layer.active for p in layer.parameters_of(name)]
 
 
 def trainable_names(model: nn.Module) -> list[str]:
@@ -37,14 +39,22 @@ def trainable_names(model: nn.Module) -> list[str]:
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
+def adapter_parameter_names(model: nn.Module) -> set[str]:
+    """Return the names of the parameters that belong to adapters, in use or not."""
+    return {
+        f"{path}.{name}".lstrip(".")
+        for path, layer in lora_layers(model).items()
+        for name, _ in layer.named_parameters()
+        if name in LEAVES or name.startswith("adapters.")
+    }
+
+
 def trained_fully(model: nn.Module) -> tuple[list[str], list[str]]:
     """Return what trains beside the adapters: modules all of whose parameters do, and single parameters.
 
     Of nested modules the outermost is named; a parameter is named where its module also holds frozen ones.
     """
-    names = set(trainable_names(model)) - {
-        f"{path}.{name}" for path, layer in lora_layers(model).items() for name, _ in layer.named_parameters()
-    }
+    names = set(trainable_names(model)) - adapter_parameter_names(model)
     modules: list[str] = []
     # Parents come before their children, so the outermost module takes its parameters first.
     for path, module in model.named_modules():
@@ -59,13 +69,14 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     """Count parameters (elements; shared ones once; works on the meta device).
 
     Returns:
-        `total`: all, adapters included; `trainable`: those that may move; `lora`: those of adapters.
+        `total`: all, adapters included; `trainable`: those that may move; `lora`: those of adapters, in use or not.
     """
     parameters = list(model.parameters())
+    lora = {id(p): p.numel() for x in lora_layers(model).values() for name in x.options for p in x.parameters_of(name)}
     return {
         "total": sum(p.numel() for p in parameters),
         "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-        "lora": sum(p.numel() for p in get_lora_params(model)),
+        "lora": sum(lora.values()),
     }
 
 
@@ -99,6 +110,8 @@ def unfreeze(model: nn.Module, patterns: str | Iterable[str], strict: bool = Tru
     fresh = {id(p): p for p in chosen.values() if not p.requires_grad}
     for parameter in fresh.values():
         parameter.requires_grad_(True)
+    if has_lora(model):
+        note_beside(model)
     return sum(p.numel() for p in fresh.values())
 
 
@@ -114,13 +127,16 @@ def _matching_parameters(model: nn.Module, pattern: str) -> dict[str, nn.Paramet
 
 
 def _inside_adapters(model: nn.Module) -> dict[str, str]:
-    """Return the path of the adapted layer for the name of each parameter inside one."""
-    return {
-        f"{path}.{name}": path
-        for path, module in outer_modules(model)
-        if isinstance(module, LoRALinear)
-        for name, _ in module.named_parameters()
-    }
+    """Return the path of the adapted layer for the name of each parameter inside one, its base's included."""
+    outer = dict(outer_modules(model))
+    inside = {}
+    for name, _ in model.named_parameters():
+        owner = name.rpartition(".")[0]
+        while owner not in outer:  # What holds it is hidden in an adapted layer further out.
+            owner = owner.rpartition(".")[0]
+        if isinstance(outer[owner], LoRALayer):
+            inside[name] = owner
+    return inside
 
 
 def norms_of_adapted_blocks(model: nn.Module) -> list[str]:

@@ -5,6 +5,7 @@ import shutil
 from collections import namedtuple
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -153,7 +154,7 @@ def test_a_hub_that_means_harm(
 ) -> None:
     hostile = HostileHub(hub.root)
     hostile.declared, hostile.deliver = declared, deliver
-    usage = namedtuple("usage", "total used free")(1 << 34, 0, 1 << 33)
+    usage = SimpleNamespace(free=1 << 33)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(ValueError, match=message):
         pull_from_hub(HubPlace.parse("hf://clinic/adapters/liver"), tmp_path / "mine", hostile)

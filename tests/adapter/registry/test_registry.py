@@ -12,7 +12,6 @@ from torch import nn
 from sam3d_objects.adapter import AdapterMeta, InferenceContract, add_to_set, load_adapter, read_adapter, save_adapter
 from sam3d_objects.adapter.registry import (
     Part,
-    combine_adapters,
     compare_adapters,
     difference_text,
     find_adapters,
@@ -21,6 +20,7 @@ from sam3d_objects.adapter.registry import (
     push_folder,
     registry_table,
     size_text,
+    sum_adapters,
 )
 from sam3d_objects.model.lora import LoRAConfig, inject_lora, lora_layers, merge_lora_weights, unfreeze
 from tests.model.lora.standins import VisionTransformer, randomise_adapters
@@ -174,7 +174,7 @@ def merged_state(model: nn.Module) -> dict[str, torch.Tensor]:
 def test_a_sum_is_the_sum_of_what_each_adds_to_the_base(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a"), write(tmp_path / "b", seed=2, rank=3, targets="*.attn.*")
     parts = [Part(tmp_path / "a", 0.25), Part(tmp_path / "b", -1.5)]
-    assert combine_adapters(parts, base(), "f", tmp_path / "sum") == 0.0
+    assert sum_adapters(parts, base(), "f", tmp_path / "sum") == 0.0
     model = base()
     made = load_adapter(tmp_path / "sum", model, base_fingerprint="f")
     assert lora_layers(model)["blocks.0.attn.qkv"].rank == 5 and lora_layers(model)["blocks.0.attn.proj"].rank == 3
@@ -190,9 +190,9 @@ def test_a_sum_is_the_sum_of_what_each_adds_to_the_base(tmp_path: Path) -> None:
 def test_a_sum_of_one_rank_two_cut_back_to_two_loses_nothing_and_to_one_what_it_says(tmp_path: Path) -> None:
     write(tmp_path / "a", head=False)
     twice = [Part(tmp_path / "a", 0.5), Part(tmp_path / "a", 0.5)]
-    assert combine_adapters(twice, base(), "f", tmp_path / "same", rank=2) < 1e-6
+    assert sum_adapters(twice, base(), "f", tmp_path / "same", rank=2) < 1e-6
     assert max(compare_adapters(tmp_path / "a", tmp_path / "same").updates.values()) < 1e-6
-    lost = combine_adapters(twice, base(), "f", tmp_path / "less", rank=1)
+    lost = sum_adapters(twice, base(), "f", tmp_path / "less", rank=1)
     assert lost == pytest.approx(max(compare_adapters(tmp_path / "a", tmp_path / "less").updates.values()), rel=1e-5)
     assert 0.01 < lost < 1 and math.isfinite(lost)
 
@@ -200,15 +200,15 @@ def test_a_sum_of_one_rank_two_cut_back_to_two_loses_nothing_and_to_one_what_it_
 def test_what_does_not_belong_together_is_not_added_up(tmp_path: Path) -> None:
     write(tmp_path / "a")
     with pytest.raises(ValueError, match="this one's is g: adapters are added up on their own base"):
-        combine_adapters([Part(tmp_path / "a", 1.0)], base(), "g", tmp_path / "sum")
+        sum_adapters([Part(tmp_path / "a", 1.0)], base(), "g", tmp_path / "sum")
     with pytest.raises(ValueError, match="at least one adapter, and finite weights"):
-        combine_adapters([], base(), "f", tmp_path / "sum")
+        sum_adapters([], base(), "f", tmp_path / "sum")
     with pytest.raises(ValueError, match="finite weights"):
-        combine_adapters([Part(tmp_path / "a", math.nan)], base(), "f", tmp_path / "sum")
+        sum_adapters([Part(tmp_path / "a", math.nan)], base(), "f", tmp_path / "sum")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     record = json.loads((tmp_path / "b" / "sam3d.json").read_text())
     record["adapter"]["contract"]["margin_mm"] = 9
     (tmp_path / "b" / "sam3d.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"its margin_mm is 9, that of .*a is 3\.0"):
-        combine_adapters([Part(tmp_path / "a", 1.0), Part(tmp_path / "b", 1.0)], base(), "f", tmp_path / "sum")
+        sum_adapters([Part(tmp_path / "a", 1.0), Part(tmp_path / "b", 1.0)], base(), "f", tmp_path / "sum")
     assert not (tmp_path / "sum").exists()

@@ -167,7 +167,7 @@ def _validator(
 
 
 def _calibrate(best: Path, slices: "list[Material]", options: TrainOptions) -> None:
-    """Choose the threshold that the best adapter is used with, once."""
+    """Choose how many samples, which threshold and whether the fit the best adapter is used with, once."""
     from sam3d_objects.adapter import read_adapter
 
     from .models import torch_device
@@ -176,4 +176,4 @@ def _calibrate(best: Path, slices: "list[Material]", options: TrainOptions) -> N
     if CALIBRATED in read_adapter(best).meta.metrics:
         return
     threshold = calibrate_adapter(best, options.base, torch_device(options.device), slices, options.seed)
-    print(f"{best}: threshold {threshold:g}, the best on {len(slices)} validation slices")
+    print(f"{best}: sampled as validation says (threshold {threshold:g}, {len(slices)} slices)")

@@ -24,7 +24,7 @@ PATIENT, SLICE3D = "patient", "slice3d-2602"
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What is judged, on which patients. What is `None` is taken from the adapter's inference contract."""
+    """What is judged, on which patients. What you leave out is as the adapter was validated."""
 
     base: str = option("tiny", "the base model that the adapter was trained on: tiny (built in) or a folder")
     systems: str = option(

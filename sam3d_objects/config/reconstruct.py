@@ -23,7 +23,7 @@ def check_stages(name: str, stages: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class ReconstructOptions:
-    """How a mesh is drawn from the model. What is `None` is taken from the adapter's inference contract."""
+    """How a mesh is drawn from the model. What you leave out is as the adapter was validated."""
 
     base: str = option("tiny", "the base model that the adapter was trained on: tiny (built in) or a folder")
     samples: int | None = option(None, "samples that are averaged (K)", minimum=1)
@@ -34,7 +34,7 @@ class ReconstructOptions:
     stages: str = option("both", "both: the latent stage draws the surface; structure: its own surface", choices=STAGES)
     use_stages: tuple[str, ...] = option((), "take the adapters of these stages alone; empty: all of the checkpoint's")
     device: str = option("auto", "auto | cpu | cuda | cuda:N")
-    dtype: str = option("float32", "as what the weights are kept: half precision halves the memory", choices=DTYPES)
+    dtype: str = option("float32", "number type of the weights: half precision halves the memory", choices=DTYPES)
     offload: bool = option(False, "keep the weights in host memory; each network is on the device only while it runs")
     seed: int = option(0, "seed of the samples", minimum=0)
     formats: tuple[str, ...] = option(

@@ -153,7 +153,12 @@ class TrainOptions:
         "validation_slices", "slices that a validation reconstructs, at most", minimum=1
     )
     validation_samples: int = option(4, "samples that are averaged (K) in a validation", minimum=1)
-    samples: int = option(16, "kept with the adapter: samples that are averaged (K)", minimum=1)
+    samples: int = option(
+        16,
+        "kept with the adapter: most samples that are averaged (K); after the structure stage one, half or all of them "
+        "are chosen on validation",
+        minimum=1,
+    )
     steps: int | None = option(
         None, "kept with the adapter: steps of the sampler; default: the base model's", minimum=1
     )

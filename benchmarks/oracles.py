@@ -15,13 +15,13 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.progress import Progress
 
 from sam3d_objects.adapter import InferenceContract
 from sam3d_objects.arrays import FloatArray
 from sam3d_objects.cli.evaluate import check_fits
 from sam3d_objects.cli.models import load_adapted
+from sam3d_objects.cli.systems import structure_round_trip
 from sam3d_objects.config import ReconstructOptions
 from sam3d_objects.dataset import Manifest
 from sam3d_objects.evaluation import Case, Material, Row, evaluate, prepared_cases
@@ -76,13 +76,7 @@ class Drawn:
     @cached_property
     def encoded(self) -> FloatArray:
         """(R, R, R): the solid that the encoder and the decoder give back."""
-        model = self.reconstructor.model
-        with torch.no_grad():
-            tokens = model.encode_structure(torch.from_numpy(self.occupancy)[None, None].to(model.device))
-            logits = model.decode_structure(tokens)[0, 0].float().cpu()
-        if model.settings.occupancy == "solid":
-            return torch.sigmoid(logits).double().numpy()
-        return solid_from_shell((logits > 0).numpy())
+        return structure_round_trip(self.reconstructor.model)(self.occupancy)
 
     def grid(self) -> Mesh:
         """The organ at its true place, as fine as the grid is."""

@@ -17,7 +17,7 @@ from sam3d_objects.config.reconstruct import ADAPTED_STAGES
 from sam3d_objects.dataset.pool import cpu_count
 from sam3d_objects.evaluation import Case, Row, SummaryOptions, System, evaluate, write_summary
 from sam3d_objects.evaluation.calibration import write_calibration
-from sam3d_objects.evaluation.evaluator import Progress as Told
+from sam3d_objects.evaluation.jobs import Progress as Told
 from sam3d_objects.evaluation.protocols import run_protocol
 from sam3d_objects.evaluation.stated import stated_calibration
 from sam3d_objects.evaluation.workers import can_fork
@@ -80,9 +80,7 @@ class Judging:
                 progress=progress,
                 workers=self.workers,
             )
-        stated = stated_calibration(self.out, [row for row in rows if row.system == STATING])
-        if stated is not None:
-            write_calibration(self.out, stated)
+        write_calibration(self.out, stated_calibration(self.out, [row for row in rows if row.system == STATING]))
         write_summary(self.out, rows, replace(options, notes=(*options.notes, *noted(rows))))
 
     def by_slice3d(self, options: SummaryOptions) -> None:

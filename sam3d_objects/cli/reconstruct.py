@@ -34,7 +34,8 @@ def reconstruct(
 
     From a volume: writes OUT/IMAGE.stl and .ply in patient millimetres (LPS, as 3D Slicer expects; --space RAS for the
     other) and OUT/IMAGE_mask.nii.gz on the volume's own grid. The .ply (and .vtk, .glb: --formats) has at each vertex
-    `spread_mm`: how far from there the samples' surfaces run, which is what the slice could not say.
+    `spread_mm`: how far from there the samples' surfaces run, which is what the slice could not say. Open the scan, the
+    mask and the mesh in 3D Slicer: they lie on top of each other.
 
         sam3d-med reconstruct --checkpoint runs/hippocampus/best --image scan.nii.gz --label labels.nii.gz \\
             --classes 1+2 --plane sagittal --slice_index 17 --out mesh

@@ -10,7 +10,7 @@ from sam3d_objects.arrays import FloatArray
 from sam3d_objects.config import MODEL_SYSTEMS, EvaluateOptions
 from sam3d_objects.config.evaluate import BASELINE_SYSTEMS, PATIENT
 from sam3d_objects.evaluation import Predictor, System, prepared_baselines
-from sam3d_objects.evaluation.ceilings import CEILINGS, ENCODE, Ceiling, encode_ceiling
+from sam3d_objects.evaluation.ceilings import CEILINGS, ENCODE, Ceiling, RoundTrip, encode_ceiling
 from sam3d_objects.evaluation.stated import Stated
 from sam3d_objects.mesh import solid_from_shell
 from sam3d_objects.reconstruct import Reconstructor, variants
@@ -74,6 +74,11 @@ def _stating(way: Reconstructor) -> Predictor:
 
 def encode_and_decode(model: "SAM3DObjects") -> Ceiling:
     """The ceiling of a model's structure stage: the true occupancy through its encoder and its decoder."""
+    return encode_ceiling(structure_round_trip(model), model.settings.resolution, model.settings.occupancy)
+
+
+def structure_round_trip(model: "SAM3DObjects") -> RoundTrip:
+    """Occupancy (R, R, R), as the structure's encoder takes it -> the solid that encoder and decoder give back."""
 
     @torch.no_grad()
     def round_trip(occupancy: FloatArray) -> FloatArray:
@@ -83,4 +88,4 @@ def encode_and_decode(model: "SAM3DObjects") -> Ceiling:
             return torch.sigmoid(logits).double().numpy()
         return solid_from_shell((logits > 0).numpy())
 
-    return encode_ceiling(round_trip, model.settings.resolution, model.settings.occupancy)
+    return round_trip

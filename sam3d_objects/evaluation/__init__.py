@@ -3,7 +3,8 @@
 from sam3d_objects.evaluation.baselines import BASELINES, Predictor, fit_baselines
 from sam3d_objects.evaluation.cases import Case, Material, organ_truth, prepared_baselines, prepared_cases
 from sam3d_objects.evaluation.compare import compare, compare_masks
-from sam3d_objects.evaluation.evaluator import Progress, System, evaluate
+from sam3d_objects.evaluation.evaluator import evaluate
+from sam3d_objects.evaluation.jobs import Progress, System
 from sam3d_objects.evaluation.metrics import METRICS, Comparison, Metric, Overlap, SurfaceDistances
 from sam3d_objects.evaluation.rows import COLUMNS, Row, read_rows, write_rows
 from sam3d_objects.evaluation.statistics import (

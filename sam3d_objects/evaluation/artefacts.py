@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -132,6 +132,12 @@ def save_truth(out: Path, case: Case, material: Material) -> None:
     if not path.exists():
         with atomic_path(path) as temporary:
             np.savez_compressed(temporary, **_surface(material.truth.mesh))  # type: ignore[arg-type]  # numpy/numpy#23577
+
+
+def drop_truths(out: Path, cases: Iterable[Case]) -> None:
+    """Remove the true surfaces of cases of the same names, which an evaluation of other data may have left."""
+    for case in cases:
+        (out / FOLDER / truth_name(case)).unlink(missing_ok=True)
 
 
 def _surface(mesh: Mesh | None) -> dict[str, AnyArray]:

@@ -87,8 +87,14 @@ def pooled_calibration(parts: Sequence[Calibration]) -> Calibration:
     return Calibration(tuple(within), int(counts.sum()), spread_mm, distance_mm)
 
 
-def write_calibration(folder: Path, pooled: Calibration) -> None:
-    """Write calibration.json: `levels` (stated), `within` (found), `n` predictions, mean `spread_mm`, `distance_mm`."""
+def write_calibration(folder: Path, pooled: Calibration | None) -> None:
+    """Write calibration.json: `levels` (stated), `within` (found), `n` predictions, mean `spread_mm`, `distance_mm`.
+
+    None removes the file, which is then of an earlier evaluation.
+    """
+    if pooled is None:
+        (folder / FILE).unlink(missing_ok=True)
+        return
     write_json(
         folder / FILE,
         {

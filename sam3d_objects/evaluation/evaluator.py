@@ -1,34 +1,25 @@
 """Evaluator: every system on every case, a row each, failures counted; a killed evaluation goes on where it was."""
 
 import itertools
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from sam3d_objects.evaluation.artefacts import save_artefact, save_truth, write_index
+from sam3d_objects.evaluation.artefacts import drop_truths, save_artefact, save_truth, write_index
 from sam3d_objects.evaluation.attempt import attempt
 from sam3d_objects.evaluation.baselines import Predictor
 from sam3d_objects.evaluation.cases import Case, Material
 from sam3d_objects.evaluation.ceilings import Ceiling, answer
 from sam3d_objects.evaluation.compare import compare
+from sam3d_objects.evaluation.jobs import Clock, Job, Progress, System, check_judged, judged_rows, missing_jobs
 from sam3d_objects.evaluation.metrics import METRICS
 from sam3d_objects.evaluation.peak_memory import PeakMemory
-from sam3d_objects.evaluation.rows import PartialRows, Row, one_line, write_rows
+from sam3d_objects.evaluation.rows import PartialRows, Row, check_vacant, is_header, one_line, write_rows
 from sam3d_objects.evaluation.stated import Stated, stated_arrays
-from sam3d_objects.evaluation.workers import can_fork, forked
 from sam3d_objects.mesh import Mesh
-
-System = Predictor | Ceiling | Mapping[str, Predictor]
-"""A predictor, one for each organ (baselines are told which organ it is), or a ceiling, which is told the truth."""
-
-Progress = Callable[[int, int, str], None]
-"""(rows done, rows in all, a line with the time left)."""
 
 _DIGITS = 6
 _POSITION_DIGITS = 3
-Job = tuple[int, tuple[str, ...]]
-"""A case's number, and the systems whose rows are missing."""
 
 
 def evaluate(
@@ -65,22 +56,21 @@ def evaluate(
         the rows, as in rows.csv.
 
     Raises:
-        ValueError: no cases, a case twice, no systems, a system that lacks an organ, or workers where a process cannot
-            be forked.
+        ValueError: what `check_judged` refuses, or a folder with rows of another kind of evaluation.
         OSError: the results cannot be written, or a worker was killed.
     """
-    _check(cases, systems, workers)
+    check_judged(cases, systems, workers)
+    check_vacant(out / "rows.csv", is_header)
     out.mkdir(parents=True, exist_ok=True)
     partial_path = out / "rows.csv.partial"
     with PartialRows(partial_path, f"{identity} seed={seed}") as kept:
         known = {row.key: row for row in kept.rows}
-        left = [
-            (n, tuple(name for name in systems if (*case.key, name, seed) not in known)) for n, case in enumerate(cases)
-        ]
-        groups = _groups(cases, [job for job in left if job[1]])
+        jobs = missing_jobs(cases, systems, seed, known)
+        if artefacts and not known:
+            drop_truths(out, cases)  # what an evaluation of other data left
         judge = partial(_judged, cases, systems, seed, out if artefacts else None)
-        clock = _Clock(len(cases) * len(systems), len(known), progress)
-        for row in forked(groups, judge, workers) if workers and groups else _here(groups, judge):
+        clock = Clock(len(cases) * len(systems), sum(len(names) for _, names in jobs), progress)
+        for row in judged_rows(_groups(cases, jobs), judge, workers):
             kept.add(row)
             known[row.key] = row
             clock.tick()
@@ -92,49 +82,10 @@ def evaluate(
     return rows
 
 
-def _check(cases: Sequence[Case], systems: Mapping[str, System], workers: int) -> None:
-    if not cases:
-        raise ValueError("no cases to evaluate: the test split is empty")
-    if not systems:
-        raise ValueError("no systems to evaluate")
-    if workers and not can_fork():
-        raise ValueError(f"{workers} workers need a system that forks (Linux); take 0, which works in this process")
-    keys = [case.key for case in cases]
-    if len(set(keys)) != len(keys):
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        raise ValueError(f"cases are given twice: {twice[:3]}")
-    organs = {case.organ for case in cases}
-    for name, system in systems.items():
-        if isinstance(system, Mapping) and not organs <= set(system):
-            raise ValueError(f"system {name!r} has no predictor for {', '.join(sorted(organs - set(system)))}")
-
-
 def _groups(cases: Sequence[Case], jobs: Sequence[Job]) -> list[list[Job]]:
     """Jobs whose cases share an organ's truth."""
     runs = itertools.groupby(jobs, key=lambda job: (cases[job[0]].case, cases[job[0]].organ))
     return [list(run) for _, run in runs]
-
-
-def _here(groups: Sequence[Sequence[Job]], judge: Callable[[Job], Iterator[Row]]) -> Iterator[Row]:
-    for job in itertools.chain.from_iterable(groups):
-        yield from judge(job)
-
-
-class _Clock:
-    """Says how much is done, and how long the rest takes at the pace so far."""
-
-    def __init__(self, total: int, done: int, progress: Progress | None) -> None:
-        self.total, self.before, self.done, self.progress = total, done, done, progress
-        self.started = time.monotonic()
-
-    def tick(self) -> None:
-        """One more row."""
-        self.done += 1
-        if self.progress is not None:
-            pace_s = (time.monotonic() - self.started) / (self.done - self.before)
-            minutes, seconds = divmod(round(pace_s * (self.total - self.done)), 60)
-            line = f"{self.done} of {self.total} predictions scored, {minutes}:{seconds:02d} left"
-            self.progress(self.done, self.total, line)
 
 
 def _judged(

@@ -49,8 +49,10 @@ def rasterise(mesh: Mesh, grid_affine: FloatArray) -> VoxelBox:
 
     The box is the mesh's own, so nothing is lost of a mesh that leaves the scan. A voxel belongs to it when the mesh
     winds outward about its centre; where voxels are coarse (a side of `COARSE_MM` or more), about more than half of
-    SUPERSAMPLE^3 points. Where the mesh crosses itself, parts that overlap are a union, parts that are inside out hold
-    nothing, and the box carries a note.
+    SUPERSAMPLE^3 points. Where none has so many, but the mesh is as voluminous as half a voxel, those that have the
+    most belong to it: the surface of an organ of one coarse voxel is rounder than its voxel, and would not hold it.
+    Where the mesh crosses itself, parts that overlap are a union, parts that are inside out hold nothing, and the box
+    carries a note.
 
     Raises:
         ValueError: when the box has more than MAX_BOX_VOXELS voxels, the mesh is so tangled that more than
@@ -73,7 +75,10 @@ def rasterise(mesh: Mesh, grid_affine: FloatArray) -> VoxelBox:
     affine = shifted(grid_affine, start)
     coarse = np.linalg.norm(grid_affine[:3, :3], axis=0).max() >= COARSE_MM
     found = windings(mesh, affine, tuple(int(n) for n in shape), SUPERSAMPLE if coarse else 1)
-    return VoxelBox(found.fraction > 0.5, start, affine, _note(found))
+    mask, most = found.fraction > 0.5, float(found.fraction.max())
+    if most <= 0.5 and float(found.fraction.sum()) >= 0.5:
+        mask = found.fraction == most
+    return VoxelBox(mask, start, affine, _note(found))
 
 
 def check_crossings(index: FloatArray, mesh: Mesh) -> None:

@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -144,10 +144,32 @@ def read_rows(path: Path) -> list[Row]:
     return _parse(path, path.read_text(encoding="utf-8").splitlines())
 
 
+def is_header(names: tuple[str, ...]) -> bool:
+    """Whether a file's column names are those of rows, of this version or of an older one."""
+    return names == tuple(name for name in COLUMNS if name in names or name in _REQUIRED)
+
+
+def check_vacant(path: Path, own: Callable[[tuple[str, ...]], bool]) -> None:
+    """Refuse to write over rows of another kind.
+
+    Args:
+        path: of a CSV file, which need not be there.
+        own: whether column names are of the kind that is to be written.
+
+    Raises:
+        ValueError: the file has other columns.
+    """
+    if path.exists():
+        with open(path, newline="", encoding="utf-8") as stream:
+            found = tuple(next(csv.reader(stream), ()))
+        if not own(found):
+            raise ValueError(f"{path} holds rows of another kind of evaluation; take another folder for these")
+
+
 def _parse(path: Path, lines: list[str]) -> list[Row]:
     reader = csv.DictReader(lines)
     header = tuple(reader.fieldnames or ())
-    if header != tuple(name for name in COLUMNS if name in header or name in _REQUIRED):
+    if not is_header(header):
         raise ValueError(f"{path}: expected the columns {list(COLUMNS)}, got {list(header)}")
     rows = []
     for cells in reader:

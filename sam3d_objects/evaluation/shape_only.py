@@ -19,7 +19,9 @@ def moments(mesh: Mesh) -> tuple[float, FloatArray]:
     Raises:
         ValueError: when the mesh encloses no volume.
     """
-    origin = mesh.vertices.mean(axis=0)  # near the mesh, for the sake of precision
+    if mesh.is_empty:
+        raise ValueError("the mesh has no faces, so it has no centroid")
+    origin = mesh.used_vertices.mean(axis=0)  # near the mesh, for the sake of precision
     corners = mesh.triangles - origin
     volumes = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
     volume = float(volumes.sum())

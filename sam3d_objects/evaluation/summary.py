@@ -78,10 +78,28 @@ def _costs(rows: Sequence[Row], systems: Sequence[str]) -> JsonDict:
     return costs
 
 
-def _paired(rows: Sequence[Row], reference: str, others: Iterable[str], seed: int) -> list[JsonDict]:
+def reference_of(systems: Sequence[str], wanted: str | None) -> str:
+    """The system that the others are compared with: see `SummaryOptions.reference`.
+
+    Raises:
+        ValueError: no systems, or `wanted` is not among them.
+    """
+    if not systems:
+        raise ValueError("no rows to summarise: nothing was evaluated")
+    methods = [system for system in systems if not is_ceiling(system)] or systems
+    reference = wanted or ("adapted" if "adapted" in systems else methods[0])
+    if reference not in systems:
+        raise ValueError(f"the reference {reference!r} is not among {systems}.{nearest(reference, systems)}")
+    return reference
+
+
+def paired_records(
+    rows: Sequence[Row], reference: str, others: Iterable[str], metrics: Sequence[str], seed: int
+) -> list[JsonDict]:
+    """`paired` of a summary: the reference minus each other system, metric by metric, on the same cases."""
     pairs = []
     for other in others:
-        for metric in metrics_of(rows):
+        for metric in metrics:
             difference = paired_difference(rows, reference, other, metric, seed)
             pairs.append(
                 {
@@ -112,12 +130,7 @@ def summary_of(rows: Sequence[Row], options: SummaryOptions | None = None) -> Js
     """
     options = options or SummaryOptions()
     systems = list(dict.fromkeys(row.system for row in rows))
-    if not systems:
-        raise ValueError("no rows to summarise: nothing was evaluated")
-    methods = [system for system in systems if not is_ceiling(system)] or systems
-    reference = options.reference or ("adapted" if "adapted" in systems else methods[0])
-    if reference not in systems:
-        raise ValueError(f"the reference {reference!r} is not among {systems}.{nearest(reference, systems)}")
+    reference = reference_of(systems, options.reference)
     others = [system for system in systems if system != reference]
     return {
         "systems": _per_system(rows, systems, options.seed),
@@ -125,7 +138,7 @@ def summary_of(rows: Sequence[Row], options: SummaryOptions | None = None) -> Js
         "planes": _grouped(rows, "plane", systems, options.seed),
         "slice_kinds": _grouped(rows, "slice_kind", systems, options.seed),
         "quartiles": _quartiles(rows, systems),
-        "paired": _paired(rows, reference, others, options.seed),
+        "paired": paired_records(rows, reference, others, metrics_of(rows), options.seed),
         "ceilings": [system for system in systems if is_ceiling(system)],
         "costs": _costs(rows, systems),
         "reference": reference,

@@ -37,7 +37,8 @@ def _best(systems: JsonDict, metric: str) -> str:
     return _number(max(means) if METRICS[metric].higher_is_better else min(means), metric)
 
 
-def _table(heading: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+def table(heading: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table, and an empty one."""
     lines = [f"| {' | '.join(heading)} |", "|" + "---|" * len(heading)]
     return [*lines, *(f"| {' | '.join(cells)} |" for cells in body), ""]
 
@@ -62,7 +63,7 @@ def _pooled_table(systems: JsonDict, metrics: Sequence[str]) -> list[str]:
         ]
         for name, scores in systems.items()
     ]
-    return _table(["system", "n", "failed", *(METRICS[metric].title for metric in metrics)], body)
+    return table(["system", "n", "failed", *(METRICS[metric].title for metric in metrics)], body)
 
 
 def _middle_table(summary: JsonDict, metrics: Sequence[str]) -> list[str]:
@@ -77,7 +78,7 @@ def _middle_table(summary: JsonDict, metrics: Sequence[str]) -> list[str]:
         peak = "" if costs["peak_mib"] is None else f"{costs['peak_mib']:.0f}"
         body.append([_marked(name), *cells, f"{costs['seconds_median']:.2f}", peak])
     titles = [METRICS[metric].title for metric in metrics]
-    return _table(["system", *titles, "seconds", "peak memory (MiB)"], body)
+    return table(["system", *titles, "seconds", "peak memory (MiB)"], body)
 
 
 def _grouped_table(groups: JsonDict, systems: Sequence[str], metric: str) -> list[str]:
@@ -89,7 +90,7 @@ def _grouped_table(groups: JsonDict, systems: Sequence[str], metric: str) -> lis
             score = scores[system][metric] if system in scores else None
             cells.append("" if score is None else _cell(score, metric, _is_best(system, score, metric, best[group])))
         body.append(cells)
-    return _table(["system", *groups], body)
+    return table(["system", *groups], body)
 
 
 def _paired_table(paired: Sequence[JsonDict]) -> list[str]:
@@ -99,7 +100,7 @@ def _paired_table(paired: Sequence[JsonDict]) -> list[str]:
             continue
         text = _cell({**pair, "mean": pair["mean_difference"]}, pair["metric"], False)
         body.append([f"{pair['first']} - {_marked(pair['second'])}", METRICS[pair["metric"]].title, text])
-    return _table(["difference", "metric", "mean (95 % interval)"], body)
+    return table(["difference", "metric", "mean (95 % interval)"], body)
 
 
 def markdown_of(summary: JsonDict) -> str:

@@ -54,6 +54,13 @@ class Mesh:
         return len(self.faces) == 0
 
     @property
+    def used_vertices(self) -> FloatArray:
+        """(U, 3) float64: the vertices that faces use, in their order; others are no part of the surface."""
+        used = np.zeros(len(self.vertices), dtype=bool)
+        used[self.faces] = True
+        return self.vertices[used]
+
+    @property
     def triangles(self) -> FloatArray:
         """(F, 3, 3) float64: face, corner, coordinate."""
         return self.vertices[self.faces]
@@ -77,7 +84,7 @@ class Mesh:
         """
         if self.is_empty:
             return 0.0
-        corners = self.triangles - self.vertices.mean(axis=0)  # near the origin, for the sake of precision
+        corners = self.triangles - self.used_vertices.mean(axis=0)  # near the origin, for the sake of precision
         return float(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6)
 
     @property
@@ -89,7 +96,7 @@ class Mesh:
         """
         if self.is_empty:
             raise ValueError("an empty mesh has no bounds: check is_empty first")
-        used = self.vertices[np.unique(self.faces)]
+        used = self.used_vertices
         return np.stack([used.min(axis=0), used.max(axis=0)])
 
     @cached_property

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-import numpy as np
-
 from sam3d_objects.arrays import AnyArray
 from sam3d_objects.report.cuts import case_cuts
 from sam3d_objects.report.html import plot, quoted, tag
@@ -109,8 +107,8 @@ def _scores(results: Results, case: Shown) -> str:
         ("mean surface error", f"{row.scores['assd_mm']:.1f} mm"),
         ("volume error", f"{row.scores['volume_error_percent']:.0f} %"),
     ]
-    if "spread_mm" in case.artefact:
-        shown = [*shown, ("stated spread", f"± {float(np.median(case.artefact['spread_mm'])):.1f} mm")]
+    if "spread_mean_mm" in case.artefact:
+        shown = [*shown, ("stated spread", f"± {float(case.artefact['spread_mean_mm']):.1f} mm")]
     base = [other for other in results.of_system("base") if other.case_key == row.case_key and row.system != "base"]
     shown = [*shown, *(("Dice of the base model", f"{other.scores['dice']:.3f}") for other in base)]
     pairs = "".join(f"<div>{tag('dt', name)}{tag('dd', text)}</div>" for name, text in shown)

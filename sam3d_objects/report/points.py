@@ -20,7 +20,7 @@ _METHOD = (
     "organ is or how large. Two samplings of the truth itself reach the ceiling, not 1; it is a draw, too, and a "
     "score may pass it by some hundredths. A failed case scores 0 and the largest distances."
 )
-_CAPTION = "Mean and 95 % bootstrap interval over patients; the open diamond is the ceiling."
+_CAPTION = "Mean and 95 % bootstrap interval over patients; open diamonds know the truth."
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _chart(results: PointResults, metric: str) -> Chart:
     systems = summary["systems"]
     traces = [interval_trace(CEILING, summary["ceiling"][metric], hollow=True)]
     words = [f"{CEILING} {summary['ceiling'][metric]['mean']:.2f}"]
-    for name in sorted(systems, key=lambda name: -systems[name][metric]["mean"]):
+    for name in sorted(systems, key=lambda name: (kind(name) != "ceiling", -systems[name][metric]["mean"])):
         shade = PREDICTED_COLOUR if name == summary["reference"] else GREY
         traces.append(interval_trace(title(name), systems[name][metric], shade, hollow=kind(name) == "ceiling"))
         words.append(f"{title(name)} {systems[name][metric]['mean']:.2f}")

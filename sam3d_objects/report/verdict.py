@@ -123,8 +123,10 @@ def hardest_sentence(results: Results) -> str:
         if results.reference in scores
     }
     worst, best = min(planes, key=lambda plane: planes[plane]), max(planes, key=lambda plane: planes[plane])
-    if worst == best:
+    if len(planes) == 1:
         return f"All slices are {worst}."
+    if planes[worst] == planes[best]:
+        return f"Mean Dice is {planes[best]:.3f} in every plane."
     return (
         f"Easiest from {best} slices (mean Dice {planes[best]:.3f}), hardest from {worst} ones ({planes[worst]:.3f})."
     )

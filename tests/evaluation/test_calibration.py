@@ -85,3 +85,5 @@ def test_the_file_holds_what_was_stated_and_what_was_found(mesh: Mesh, tmp_path:
     written = read_json(tmp_path / FILE)
     assert written["levels"] == list(LEVELS) and written["within"] == [1.0] * len(LEVELS) and written["n"] == 1
     assert (written["spread_mm"], written["distance_mm"]) == (1.0, 0.0)
+    write_calibration(tmp_path, None)  # the next evaluation in this folder states no spread
+    assert not (tmp_path / FILE).exists()

@@ -8,7 +8,7 @@ import pytest
 
 from sam3d_objects.arrays import FloatArray
 from sam3d_objects.evaluation import METRICS, Case, Predictor, Row, System, evaluate, read_rows
-from sam3d_objects.evaluation.artefacts import file_name, grey
+from sam3d_objects.evaluation.artefacts import file_name, grey, truth_name
 from sam3d_objects.evaluation.calibration import LEVELS
 from sam3d_objects.evaluation.ceilings import CEILINGS
 from sam3d_objects.evaluation.stated import Stated, stated_calibration
@@ -112,6 +112,13 @@ def test_the_truth_lies_beside_the_artefacts(tmp_path: Path) -> None:
     with np.load(tmp_path / "artefacts" / index[0]["truth"], allow_pickle=False) as truth:
         assert truth["vertices"] == pytest.approx(ball_truth().mesh.vertices, abs=1e-4)
         assert (truth["faces"] == ball_truth().mesh.faces).all()
+
+
+def test_another_evaluation_in_the_same_folder_has_its_own_truth(tmp_path: Path) -> None:
+    evaluate([ball_case("c", radius_mm=7.0)], {"a": good}, tmp_path, identity="other data")
+    (row,) = evaluate([ball_case("c", radius_mm=10.0)], {"a": good}, tmp_path)
+    with np.load(tmp_path / "artefacts" / truth_name(row), allow_pickle=False) as truth:
+        assert np.ptp(truth["vertices"], axis=0) == pytest.approx([20.0] * 3, abs=0.1)
 
 
 def test_a_row_says_where_its_slice_lies_and_what_memory_it_took(tmp_path: Path) -> None:

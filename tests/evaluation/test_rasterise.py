@@ -5,7 +5,8 @@ import pytest
 
 from sam3d_objects.evaluation import compare
 from sam3d_objects.evaluation.rasterise import check_prediction, rasterise
-from sam3d_objects.mesh import Mesh
+from sam3d_objects.evaluation.truth import VoxelBox
+from sam3d_objects.mesh import Mesh, surface_from_mask
 from tests.evaluation.solids import ball_mesh, ball_truth, box_mesh
 from tests.mesh.shapes import joined
 
@@ -16,6 +17,18 @@ def test_a_solid_has_no_note() -> None:
     box = rasterise(BLOCK, np.eye(4))
     assert box.mask.sum() == 19**3 and box.note == ""
     assert compare(ball_mesh(10.0), ball_truth()).note == ""
+
+
+def test_an_organ_of_one_coarse_voxel_holds_its_own_voxel() -> None:
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    mask = np.zeros((5, 5, 5), dtype=bool)
+    mask[2, 2, 2] = True
+    rounded = surface_from_mask(mask, affine)
+    assert rounded.volume == pytest.approx(5.0, rel=0.01)  # all of the voxel's, but not within it
+    held = rasterise(rounded, affine)
+    assert held.mask.sum() == 1 and held.shared_with(VoxelBox.of_grid(mask, affine)) == 1
+    between = Mesh((rounded.vertices - [2, 2, 10]) * 0.01 + [2.5, 2.5, 12.5], rounded.faces)
+    assert not rasterise(between, affine).mask.any()  # dust that holds none of the points
 
 
 def test_a_small_overlap_is_a_union_and_noted() -> None:

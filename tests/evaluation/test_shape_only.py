@@ -65,3 +65,14 @@ def test_a_needle_is_scored_but_its_shape_is_the_worst(monkeypatch: pytest.Monke
     assert 0 < METRICS["dice"].of(needle) < 0.01
     assert METRICS["shape_dice"].of(needle) == 0.0
     assert METRICS["shape_hd95_mm"].of(needle) == METRICS["shape_assd_mm"].of(needle) == truth.diagonal_mm
+
+
+def test_a_vertex_that_no_face_uses_does_not_count() -> None:
+    ball = ball_mesh(10.0)
+    stray = Mesh(np.vstack([ball.vertices, [[1e9, -1e9, 1e9]]]), ball.faces)
+    assert stray.volume == ball.volume  # to the last bit, and not less the digits that 1e9 takes
+    assert moments(stray)[1] == pytest.approx([0.0] * 3, abs=1e-6)
+    shape = compare(stray, ball_truth()).shape
+    assert shape is not None and METRICS["dice"].of(shape) > 0.99
+    with pytest.raises(ValueError, match="no faces"):
+        moments(Mesh(ball.vertices, np.zeros((0, 3), dtype=int)))

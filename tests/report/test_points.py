@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from sam3d_objects.evaluation import System
+from sam3d_objects.evaluation.ceilings import CEILINGS
 from sam3d_objects.evaluation.protocols import run_protocol
 from sam3d_objects.report import write_report
 from tests.evaluation.solids import ball_case
@@ -29,6 +31,18 @@ def test_scores_stand_beside_their_ceilings(folder: Path) -> None:
     assert [len(plot["data"]) for plot in page.plots.values()] == [3, 3]  # the ceiling and two systems
     text = files.markdown.read_text(encoding="utf-8")
     assert text.count("| case ") == 1 and "| ceiling: the truth, sampled again |" in text
+
+
+def test_ceilings_are_not_ranked_among_the_systems(tmp_path: Path) -> None:
+    systems: dict[str, System] = {
+        "adapted": radius(6.0),
+        "extrusion": radius(9.0),
+        "ceiling_grid32": CEILINGS["ceiling_grid32"],
+    }
+    run_protocol([ball_case("case 0", radius_mm=2.0, kind="middle")], systems, tmp_path, 0)
+    page = Page(write_report(tmp_path).html.read_text(encoding="utf-8"))
+    for plot in page.plots.values():
+        assert [str(trace["name"]).startswith("ceiling") for trace in plot["data"]] == [True, True, False, False]
 
 
 def test_rows_must_be_there(folder: Path, tmp_path: Path) -> None:

@@ -5,13 +5,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import plotly.graph_objects
 import pytest
 
-from sam3d_objects.evaluation import Row, SummaryOptions, read_rows, write_rows, write_summary
+from sam3d_objects.evaluation import Row, SummaryOptions, evaluate, read_rows, write_rows, write_summary
+from sam3d_objects.evaluation.stated import Stated
 from sam3d_objects.files import write_json
+from sam3d_objects.mesh import Mesh
 from sam3d_objects.report import ReportFiles, best_baseline, claims, read_results, write_report
 from sam3d_objects.report.tables import is_best
+from sam3d_objects.report.verdict import hardest_sentence
+from sam3d_objects.volume import SliceInput
+from tests.evaluation.solids import ball_case, ball_mesh
 from tests.report.folders import evaluated_folder
 from tests.report.pages import Page
 
@@ -141,6 +147,28 @@ def test_one_patient_gives_no_interval_and_no_claim_of_better(evaluated: Path, t
     assert [claim.outcome for claim in claims(read_results(tmp_path))] == ["unknown", "unknown"]
     assert "no interval can be given" in page.text
     assert "Cases of" not in page.text  # no artefacts, no gallery
+
+
+def test_planes_that_score_alike_are_not_taken_for_one(evaluated: Path, tmp_path: Path) -> None:
+    rows = rescored(read_rows(evaluated / "rows.csv"), lambda system, patient: 0.0)
+    write_rows(tmp_path / "rows.csv", rows)
+    write_summary(tmp_path, rows)
+    assert hardest_sentence(read_results(tmp_path)) == "Mean Dice is 0.000 in every plane."
+    axial = [row for row in rows if row.plane == "axial"]
+    write_rows(tmp_path / "rows.csv", axial)
+    write_summary(tmp_path, axial)
+    assert hardest_sentence(read_results(tmp_path)) == "All slices are axial."
+
+
+def test_a_case_shows_the_spread_that_was_stated_for_it(tmp_path: Path) -> None:
+    def states(slice: SliceInput, seed: int) -> Mesh:
+        mesh = ball_mesh(9.0, points=16)
+        stated = Stated(mesh, lambda part: np.full(len(part.vertices), 2.34))
+        return stated  # type: ignore[return-value]  # the evaluator takes it in place of a mesh
+
+    write_summary(tmp_path, evaluate([ball_case("c")], {"adapted": states}, tmp_path))
+    words = Page(write_report(tmp_path).html.read_text(encoding="utf-8")).text
+    assert "stated spread" in words and "± 2.3 mm" in words
 
 
 def test_a_ceiling_is_no_rival(evaluated: Path, tmp_path: Path) -> None:

@@ -24,19 +24,6 @@ POINT_COLUMNS = (*IDENTITY_COLUMNS, *(column for name in POINT_METRICS for colum
 """The columns of the CSV: who and what, then each metric and the ceiling of the row's shape."""
 
 
-def check_vacant(path: Path) -> None:
-    """Refuse to write over rows of another kind.
-
-    Raises:
-        ValueError: `path` is a CSV file with other columns than POINT_COLUMNS.
-    """
-    if path.exists():
-        with open(path, newline="", encoding="utf-8") as stream:
-            found = tuple(next(csv.reader(stream), ()))
-        if found != POINT_COLUMNS:
-            raise ValueError(f"{path} holds rows of another evaluation; take another folder for these")
-
-
 def write_point_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write rows whose scores are POINT_METRICS and their ceilings as CSV, atomically."""
     stream = io.StringIO()

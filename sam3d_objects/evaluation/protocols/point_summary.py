@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from sam3d_objects.evaluation.ceilings import is_ceiling
 from sam3d_objects.evaluation.protocols.point_metrics import POINT_METRICS
 from sam3d_objects.evaluation.protocols.point_rows import ceiling_of
 from sam3d_objects.evaluation.rows import Row
-from sam3d_objects.evaluation.statistics import paired_difference, summarise
-from sam3d_objects.evaluation.summary import SummaryOptions
-from sam3d_objects.evaluation.summary_tables import RESEARCH_USE, SYNTHETIC
+from sam3d_objects.evaluation.statistics import summarise
+from sam3d_objects.evaluation.summary import SummaryOptions, paired_records, reference_of
+from sam3d_objects.evaluation.summary_tables import RESEARCH_USE, SYNTHETIC, JsonDict, table
 from sam3d_objects.files import atomic_path, write_json
 
-JsonDict = dict[str, Any]
 _CEILING = "ceiling (the truth, sampled again)"
 
 
@@ -33,12 +31,8 @@ def point_summary_of(rows: Sequence[Row], protocol: str, options: SummaryOptions
     """
     options = options or SummaryOptions()
     systems = list(dict.fromkeys(row.system for row in rows))
-    methods = [name for name in systems if not is_ceiling(name)] or systems
-    if not systems:
-        raise ValueError("no rows to summarise: nothing was judged")
-    reference = options.reference or ("adapted" if "adapted" in systems else methods[0])
-    if reference not in systems:
-        raise ValueError(f"the reference {reference!r} is not among {systems}")
+    reference = reference_of(systems, options.reference)
+    others = [name for name in systems if name != reference and not is_ceiling(name)]
     organs = list(dict.fromkeys(row.organ for row in rows))
     return {
         "protocol": protocol,
@@ -47,7 +41,7 @@ def point_summary_of(rows: Sequence[Row], protocol: str, options: SummaryOptions
             organ: _scores([row for row in rows if row.organ == organ], systems, options.seed) for organ in organs
         },
         "knows_the_truth": [name for name in systems if is_ceiling(name)],
-        "paired": _paired(rows, reference, [name for name in methods if name != reference], options.seed),
+        "paired": paired_records(rows, reference, others, list(POINT_METRICS), options.seed),
         "reference": reference,
         "patients": len({row.patient for row in rows}),
         "cases": len({row.case_key for row in rows}),
@@ -79,36 +73,12 @@ def _scores(rows: Sequence[Row], systems: Sequence[str], seed: int) -> JsonDict:
     }
 
 
-def _paired(rows: Sequence[Row], reference: str, others: Sequence[str], seed: int) -> list[JsonDict]:
-    pairs = []
-    for other in others:
-        for metric in POINT_METRICS:
-            found = paired_difference(rows, reference, other, metric, seed)
-            pairs.append(
-                {
-                    "first": reference,
-                    "second": other,
-                    "metric": metric,
-                    "mean_difference": found.mean,
-                    "ci_low": found.ci_low,
-                    "ci_high": found.ci_high,
-                    "n": found.n,
-                    "patients": found.patients,
-                }
-            )
-    return pairs
-
-
 def _cell(found: JsonDict, metric: str, mean: str = "mean", sign: bool = False) -> str:
     form = f"{{:{'+' if sign else ''}.{POINT_METRICS[metric].digits}f}}"
     text = form.format(found[mean])
     if found["ci_low"] is None:
         return text
     return f"{text} ({form.format(found['ci_low'])} to {form.format(found['ci_high'])})"
-
-
-def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *body)] + [""]
 
 
 def _pooled(scores: JsonDict, knowing: Sequence[str]) -> list[str]:
@@ -123,7 +93,7 @@ def _pooled(scores: JsonDict, knowing: Sequence[str]) -> list[str]:
         for name, found in scores["systems"].items()
     ]
     ceiling = [_CEILING, "", "", *(_cell(scores["ceiling"][metric], metric) for metric in POINT_METRICS)]
-    return _table(header, [ceiling, *body])
+    return table(header, [ceiling, *body])
 
 
 def _shapes(rows: Sequence[Row], metric: str) -> list[str]:
@@ -137,7 +107,7 @@ def _shapes(rows: Sequence[Row], metric: str) -> list[str]:
         cells = [form.format(row.scores[metric]) + (" (failed)" if row.failed else "") for row in own]
         shape = f"{first.case}, {first.organ}, slice {first.slice_index}"
         body.append([shape, form.format(first.scores[ceiling_of(metric)]), *cells])
-    return _table(["shape", "ceiling", *systems], body)
+    return table(["shape", "ceiling", *systems], body)
 
 
 def point_markdown_of(summary: JsonDict, rows: Sequence[Row]) -> str:
@@ -163,7 +133,7 @@ def point_markdown_of(summary: JsonDict, rows: Sequence[Row]) -> str:
             for pair in summary["paired"]
         ]
         lines += ["## Differences on the same shapes", ""]
-        lines += _table(["difference", "metric", "mean (95 % interval)"], body)
+        lines += table(["difference", "metric", "mean (95 % interval)"], body)
     for metric, column in POINT_METRICS.items():
         lines += [f"## {column.title} of each shape", "", *_shapes(rows, metric)]
     return "\n".join(lines)

@@ -7,9 +7,7 @@ score, what a second sampling of the truth scores against the first.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,22 +18,19 @@ from sam3d_objects.evaluation.attempt import attempt
 from sam3d_objects.evaluation.baselines import Predictor
 from sam3d_objects.evaluation.cases import Case, Material
 from sam3d_objects.evaluation.ceilings import Ceiling, answer
-from sam3d_objects.evaluation.evaluator import Progress, System
+from sam3d_objects.evaluation.jobs import Clock, Job, Progress, System, check_judged, judged_rows, missing_jobs
 from sam3d_objects.evaluation.peak_memory import PeakMemory
 from sam3d_objects.evaluation.protocols.point_metrics import POINT_METRICS, point_scores, surface_cloud
-from sam3d_objects.evaluation.protocols.point_rows import Journal, ceiling_of, check_vacant, write_point_rows
+from sam3d_objects.evaluation.protocols.point_rows import POINT_COLUMNS, Journal, ceiling_of, write_point_rows
 from sam3d_objects.evaluation.protocols.point_summary import write_point_summary
-from sam3d_objects.evaluation.rows import Row
+from sam3d_objects.evaluation.rows import Row, check_vacant
 from sam3d_objects.evaluation.summary import SummaryOptions
-from sam3d_objects.evaluation.workers import forked
 from sam3d_objects.mesh import Mesh
 
 PROTOCOL = "slice3d-2602"
 _DIGITS = 6
 # Each cloud has a seed of its own: equal draws would let a perfect prediction pass the ceiling.
 _TRUTH_SEED, _AGAIN_SEED, _PREDICTION_SEED, _PAIRS_SEED = 2602, 9407, 26_029_407, 407
-
-_Job = tuple[int, tuple[str, ...]]  # a case's number, and the systems whose rows are missing
 
 
 class _Shape:
@@ -89,27 +84,19 @@ def run_protocol(
         the rows, in the order of cases, then systems; their scores are POINT_METRICS and the ceilings.
 
     Raises:
-        ValueError: no cases, no systems, a system that lacks an organ, or a folder with rows of another evaluation.
+        ValueError: what `check_judged` refuses, or a folder with rows of another evaluation.
         OSError: the results cannot be written, or a worker was killed.
     """
-    _check(cases, systems)
-    check_vacant(out / "rows.csv")
+    check_judged(cases, systems, workers)
+    check_vacant(out / "rows.csv", lambda names: names == POINT_COLUMNS)
     journal = Journal(out / "rows.jsonl.partial", f"{PROTOCOL} {identity} seed={seed}")
     known = {row.key: row for row in journal.rows}
-    jobs = []
-    for number, case in enumerate(cases):
-        if missing := tuple(name for name in systems if (*case.key, name, seed) not in known):
-            jobs.append((number, missing))
-    judged = partial(_judged, cases, systems, seed)
-    found = forked([[job] for job in jobs], judged, workers) if workers and jobs else _here(jobs, judged)
-    total, before, started = len(cases) * len(systems), len(known), time.monotonic()
-    for row in found:
+    jobs = missing_jobs(cases, systems, seed, known)
+    clock = Clock(len(cases) * len(systems), sum(len(names) for _, names in jobs), progress)
+    for row in judged_rows([[job] for job in jobs], partial(_judged, cases, systems, seed), workers):
         journal.add(row)
         known[row.key] = row
-        if progress is not None:
-            pace_s = (time.monotonic() - started) / (len(known) - before)
-            line = f"{len(known)} of {total} predictions scored, {_clock(pace_s * (total - len(known)))} left"
-            progress(len(known), total, line)
+        clock.tick()
     rows = [known[(*case.key, name, seed)] for case in cases for name in systems]
     write_point_rows(out / "rows.csv", rows)
     write_point_summary(out, rows, PROTOCOL, options)
@@ -117,25 +104,7 @@ def run_protocol(
     return rows
 
 
-def _check(cases: Sequence[Case], systems: Mapping[str, System]) -> None:
-    if not cases or not systems:
-        raise ValueError(f"nothing to judge by {PROTOCOL}: {len(cases)} cases and {len(systems)} systems")
-    organs = {case.organ for case in cases}
-    for name, system in systems.items():
-        if isinstance(system, Mapping) and not organs <= set(system):
-            raise ValueError(f"system {name!r} has no predictor for {', '.join(sorted(organs - set(system)))}")
-
-
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
-
-
-def _here(jobs: Sequence[_Job], judged: Callable[[_Job], Iterator[Row]]) -> Iterator[Row]:
-    for job in jobs:
-        yield from judged(job)
-
-
-def _judged(cases: Sequence[Case], systems: Mapping[str, System], seed: int, job: _Job) -> Iterator[Row]:
+def _judged(cases: Sequence[Case], systems: Mapping[str, System], seed: int, job: Job) -> Iterator[Row]:
     """The rows of one case, each as it is ready."""
     number, names = job
     case, material = cases[number], cases[number].load()

@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": set(),
     "adapter": {"model"},
     "training": {"volume", "mesh", "dataset", "model", "adapter", "config"},
+    "federated": {"model", "adapter", "config", "training"},
     "reconstruct": {"volume", "mesh", "model", "adapter"},
     "evaluation": {"volume", "mesh", "dataset", "config"},
     "report": set(),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.federated_sites import arguments, compare, deal_out, markdown
+from benchmarks.federated_sites import arguments, compare, deal_out, markdown, of_sites
+from sam3d_objects.config import TrainOptions
 from sam3d_objects.dataset import Manifest
 from sam3d_objects.dataset.manifest import CaseEntry
 
@@ -52,14 +53,24 @@ def test_more_sites_than_patients_are_refused(tmp_path: Path) -> None:
 def test_gaps_are_between_the_same_slices_each_system_at_its_best_threshold() -> None:
     results = {
         "pooled": {"dice": [[0.2, 0.5, 0.1], [0.2, 0.7, 0.1]], "cost": {"steps": 10}},
-        "svd": {"dice": [[0.49, 0.0, 0.1], [0.69, 0.0, 0.1]], "cost": {"steps": 9, "bytes_up": 5000, "bytes_down": 6}},
+        "svd": {
+            "dice": [[0.49, 0.0, 0.1], [0.69, 0.0, 0.1]],
+            "cost": {"steps": 9, "samples": 40, "bytes_up": 5000, "bytes_down": 6},
+        },
     }
     rows = compare(results, seed=0)
     assert rows["pooled"] == {"dice": 60.0, "gap": 0.0, "low": 0.0, "high": 0.0}
     assert rows["svd"] == {"dice": 59.0, "gap": -1.0, "low": -1.0, "high": -1.0}
     text = markdown(results, {"model": 1234567}, seed=0)
-    assert "| svd | 59.00 | -1.00 (-1.00 to -1.00) | 9 | 5,000 + 6 |" in text
+    assert "| svd | 59.00 | -1.00 (-1.00 to -1.00) | 9 | 40 | 5,000 + 6 |" in text
     assert "model 1,234,567" in text
+
+
+def test_a_site_takes_its_part_of_a_batch_at_a_higher_rate() -> None:
+    options = TrainOptions().of_stage("structure")
+    assert options.lr is not None
+    assert of_sites(options, 4).lr == pytest.approx(2 * options.lr)
+    assert [of_sites(options, sites).batch_size for sites in (1, 3, 40)] == [16, 5, 1]
 
 
 def test_the_command_line_reads() -> None:

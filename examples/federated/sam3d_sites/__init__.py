@@ -1,0 +1,1 @@
+"""A Flower app around `sam3d_objects.federated`."""

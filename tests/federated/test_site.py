@@ -1,0 +1,130 @@
+"""A site's rounds: they begin with what was sent, differ from each other, and go on where they were killed."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sam3d_objects.adapter.exchange import FROZEN_A, AdapterParameters, get_parameters
+from sam3d_objects.federated import Order
+from sam3d_objects.training import Batch
+from tests.federated.toy_sites import AdaptedToyStage, toy_site
+
+
+def same(one: AdapterParameters, other: AdapterParameters) -> bool:
+    """Whether all arrays are equal to the last bit."""
+    return all(np.array_equal(a, b) for a, b in zip(one.arrays, other.arrays, strict=True))
+
+
+def test_sites_begin_alike_and_a_round_moves_them(tmp_path: Path) -> None:
+    one, other = toy_site(tmp_path, 0), toy_site(tmp_path, 1)
+    start = one.parameters()
+    assert same(start, other.parameters())
+    assert (start.samples, other.parameters().samples) == (24, 32)
+    report = one.fit(Order(0, 3, 2), start)
+    assert not same(report.parameters, start)
+    assert report.metrics["steps"] == 2 * 6  # 24 samples in batches of four, two epochs
+    assert report.organs == ("liver",)
+
+
+def test_a_round_is_a_function_of_its_order_and_the_values_sent(tmp_path: Path) -> None:
+    first, second = toy_site(tmp_path / "a"), toy_site(tmp_path / "b")
+    start = first.parameters()
+    moved = first.fit(Order(0, 3, 1), start).parameters
+    expected = first.fit(Order(1, 3, 1), moved).parameters
+    # Another site object, as after a restart, which never saw the first round.
+    assert same(second.fit(Order(1, 3, 1), moved).parameters, expected)
+    # Rounds have samples, noises and a learning rate of their own.
+    assert not same(first.fit(Order(2, 3, 1), moved).parameters, expected)
+
+
+def test_a_finished_round_is_answered_without_training(tmp_path: Path) -> None:
+    site = toy_site(tmp_path)
+    start = site.parameters()
+    done = site.fit(Order(0, 2, 1), start).parameters
+    stage = AdaptedToyStage(24)
+    stage.bad_index = 0  # whoever trained on it would fail
+    again = toy_site(tmp_path, stage=stage).fit(Order(0, 2, 1), start)
+    assert same(again.parameters, done)
+
+
+class Killed(Exception):
+    """Stands for a power cut."""
+
+
+class DyingStage(AdaptedToyStage):
+    """It dies in the middle of its second epoch."""
+
+    def make_batch(self, samples: Sequence[Any]) -> Batch:
+        self.made = getattr(self, "made", 0) + 1
+        if self.made == 9:
+            raise Killed
+        return super().make_batch(samples)
+
+
+def test_a_killed_round_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    order = Order(0, 2, 2)
+    whole = toy_site(tmp_path / "whole")
+    start = whole.parameters()
+    expected = whole.fit(order, start).parameters
+    with pytest.raises(Killed):
+        toy_site(tmp_path, stage=DyingStage(24)).fit(order, start)
+    resumed = toy_site(tmp_path)
+    report = resumed.fit(order, start)
+    assert same(report.parameters, expected)
+    # The folder of one round is kept, those of others are not.
+    resumed.fit(Order(1, 2, 2), report.parameters)
+    assert [path.name[:10] for path in sorted((tmp_path / "site_0").glob("round_*"))] == ["round_0001"]
+
+
+def test_the_learning_rate_falls_over_all_rounds(tmp_path: Path) -> None:
+    site = toy_site(tmp_path)
+    options = [site._options_of(Order(number, 4, 1)) for number in range(4)]
+    for one, following in itertools.pairwise(options):
+        assert one.lr * one.lr_floor == pytest.approx(following.lr)
+    assert options[0].lr == pytest.approx(0.05)
+    assert options[-1].lr * options[-1].lr_floor == pytest.approx(0.05 * site.options.lr_floor)
+    assert len({one.seed for one in options}) == 4
+
+
+def test_with_a_frozen_only_b_moves_and_is_sent(tmp_path: Path) -> None:
+    site = toy_site(tmp_path, rule=FROZEN_A)
+    start = site.parameters()
+    assert [key.name for key in start.manifest.keys] == ["0.lora_B"]
+    before = site.stage.stage.module[0].lora_A.detach().clone()  # type: ignore[index]  # a Sequential
+    report = site.fit(Order(0, 1, 2), start)
+    assert not same(report.parameters, start)
+    assert bool((site.stage.stage.module[0].lora_A == before).all())  # type: ignore[index]  # a Sequential
+
+
+def test_adapters_of_another_base_or_rank_are_refused(tmp_path: Path) -> None:
+    site = toy_site(tmp_path)
+    before = site.parameters()
+    other = toy_site(tmp_path / "rank", rank=3)
+    with pytest.raises(ValueError, match="0 has rank 3, expected rank 2"):
+        site.fit(Order(0, 1, 1), other.parameters())
+    with pytest.raises(ValueError, match="another base model"):
+        site.evaluate(get_parameters(site.stage.stage.module, "another"))
+    assert same(site.parameters(), before)
+    assert not list((tmp_path / "site_0").glob("round_*"))
+
+
+def test_evaluation_measures_what_was_sent_and_leaves_no_run(tmp_path: Path) -> None:
+    site = toy_site(tmp_path)
+    start = site.parameters()
+    loss = site.evaluate(start)["loss"]
+    trained = site.fit(Order(0, 1, 5), start).parameters
+    metrics = site.evaluate(trained)
+    assert metrics["loss"] < loss
+    assert metrics["samples"] == 3
+    assert site.evaluate(start)["loss"] == loss
+    assert (tmp_path / "site_0" / "evaluation.json").is_file()
+
+
+@pytest.mark.parametrize("values", [(-1, 2, 1), (2, 2, 1), (0, 2, 0), (0, 0, 1), (0, 2, True), (0, 10**9, 1)])
+def test_orders_out_of_range_are_refused(values: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="round"):
+        Order(*values)

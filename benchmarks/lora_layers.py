@@ -3,12 +3,19 @@
     python benchmarks/lora_layers.py [--tokens 1024] [--rank 4] [--rounds 9] [--device cuda] [--autocast]
 
 The block is that of the released structure flow: width 1024, 16 heads, MLP of four times the width, two streams, here
-with fewer tokens than the release's 4096. All three take turns in one run, in an order that changes with each round;
-compared are medians of the rounds. Adapted are all projections of attention and both layers of the MLP. A step is
-forward and backward pass with gradients for the block's input and condition, so that the frozen block goes back through
-the same operations and what is left is the price of the adapters. Memory is measured in
-a process of its own for each: the peak of one step above what it held before. Exit code 1: slower than PEFT, more
-memory, or more than half of PEFT's overhead over the frozen block. PEFT must be installed (pip install peft).
+with fewer tokens than the release's 4096. Adapted are all projections of attention and both layers of the MLP, 14 in
+all. PEFT is used as its manual says (`get_peft_model`), without dropout; base weights, A (B is zero), inputs and rank
+are the same for all, and so is the first loss, which is checked. A step clears the gradients and goes forward and
+backward, with gradients for the block's input and condition, so that the frozen block goes back through the same
+operations and what is left is the price of the adapters. No optimizer: its cost would be the same.
+
+All three take turns in one run, in an order that is drawn anew for each round; rounds before the timed ones warm up.
+Times are medians of the rounds. An overhead is the median, over the rounds, of a step less the frozen step of the same
+round, and is printed with its quartiles: it is a small difference of large numbers, and needs more rounds on a busy
+machine. Memory is measured in a process of its own for each: the peak of one step above what it held before.
+
+Exit code 1: slower than PEFT, more memory, or more than half of PEFT's overhead. PEFT must be installed (pip install
+peft).
 """
 
 import argparse
@@ -30,6 +37,7 @@ from sam3d_objects.model.lora import DEFAULT_TARGETS, MLP_TARGETS, inject_lora, 
 from sam3d_objects.model.structure.flow import StreamBlock
 
 WAYS = ("frozen", "ours", "peft")
+WARM_UP = 2  # rounds
 STREAMS = ("shape", "6drotation_normalized")
 POSE_TOKENS, CONDITION_TOKENS, HEADS, MLP_RATIO = 4, 257, 16, 4.0
 MIB = 2**20
@@ -101,7 +109,7 @@ def step_of(model: nn.Module, width: int, tokens: int, device: torch.device, aut
 def measure_times(
     width: int, tokens: int, rank: int, rounds: int, device: torch.device, autocast: bool
 ) -> dict[str, list[float]]:
-    """Return the seconds of each round by way, after one round that does not count.
+    """Return the seconds of each round by way, after `WARM_UP` that do not count.
 
     On a CPU these are seconds of processor time, which other processes on the machine disturb less.
     """
@@ -112,13 +120,13 @@ def measure_times(
     assert max(losses.values()) - min(losses.values()) <= 1e-5 * max(losses.values()) or autocast, losses
     order = list(WAYS)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    for turn in range(rounds):
+    for turn in range(1 - WARM_UP, rounds):  # The losses above were one of the warm-up.
         random.Random(turn).shuffle(order)
         for way in order:
             began = clock()
             steps[way]()
             seconds[way].append(clock() - began)
-    return seconds
+    return {way: values[WARM_UP - 1 :] for way, values in seconds.items()}
 
 
 def measure_memory(way: str, width: int, tokens: int, rank: int, device: torch.device, autocast: bool) -> int:
@@ -157,11 +165,13 @@ def verdict(seconds: dict[str, list[float]], memory: dict[str, int]) -> bool:
     """Print times, memory and ratios; return whether ours is as cheap as it has to be."""
     median = {way: statistics.median(values) for way, values in seconds.items()}
     # Paired: what each way took above the frozen block in the same round, where the machine was as busy.
-    over = {
-        way: statistics.median(a - b for a, b in zip(seconds[way], seconds["frozen"], strict=True)) for way in WAYS[1:]
-    }
+    more = {way: [a - b for a, b in zip(seconds[way], seconds["frozen"], strict=True)] for way in WAYS[1:]}
+    over = {way: statistics.median(values) for way, values in more.items()}
     for way in WAYS:
-        extra = f"  overhead {1000 * over[way]:8.1f} ms" if way in over else ""
+        extra = ""
+        if way in over:
+            low, _, high = (1000 * quartile for quartile in statistics.quantiles(more[way], n=4, method="inclusive"))
+            extra = f"  overhead {1000 * over[way]:8.1f} ms (quartiles {low:.1f} to {high:.1f})"
         print(f"{way:7} step {1000 * median[way]:9.1f} ms  peak {memory[way] / MIB:8.1f} MiB{extra}")
     ratio, shares = over["ours"] / over["peft"], median["ours"] / median["peft"]
     print(f"ours / PEFT: time {shares:.3f}, overhead {ratio:.2f}, memory {memory['ours'] / memory['peft']:.3f}")
@@ -174,11 +184,13 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=1024, help="of the block (default 1024)")
     parser.add_argument("--tokens", type=int, default=1024, help="of the shape stream (default 1024)")
     parser.add_argument("--rank", type=int, default=4, help="of all adapters (default 4)")
-    parser.add_argument("--rounds", type=int, default=9, help="timed steps of each way (default 9)")
+    parser.add_argument("--rounds", type=int, default=9, help="timed steps of each way, 2 or more (default 9)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default cpu)")
     parser.add_argument("--autocast", action="store_true", help="in bfloat16 by autocast")
     parser.add_argument("--memory_of", choices=WAYS, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.rounds < 2:
+        parser.error("--rounds: 2 or more, for the quartiles")
     device = torch.device(given.device)
     sizes = (given.width, given.tokens, given.rank)
     if given.memory_of:

@@ -105,22 +105,21 @@ class LoRALinear(LoRALayer):
         base = self.original_linear
         if not pieces:
             return base(x)
-        # Rows of their own, where it is the same computation bit for bit.
-        flat = x.view(-1, x.shape[-1]) if x.dim() > 2 and x.is_contiguous() else x
-        if flat.dim() == 2 and gain is None and len(pieces) == 1 and self._is_plain():
-            dtype = fused_dtype(flat, base.weight, pieces[0].down)
+        has_rows = x.dim() == 2 or (x.dim() > 2 and x.is_contiguous())  # So that no copy is needed to see them.
+        if has_rows and gain is None and len(pieces) == 1 and self._is_plain():
+            dtype = fused_dtype(x, base.weight, pieces[0].down)
             if dtype is not None:
-                return self._fused(flat, pieces[0], dtype).view(*x.shape[:-1], self.out_features)
-        given = base(flat)
+                return self._fused(x, pieces[0], dtype)
+        given = base(x)
         wide = working_dtype(given, pieces)
         rows = given.to(wide).reshape(-1, self.out_features)
         if gain is not None:
             rows = stretched(rows, gain, self.bias, 1)
-        rows = add_rows(rows, flat.to(wide), pieces, self.training)
+        rows = add_rows(rows, x.to(wide), pieces, self.training)
         return rows.view(*x.shape[:-1], self.out_features).to(given.dtype)
 
     def _fused(self, x: Tensor, piece: Piece, dtype: torch.dtype) -> Tensor:
-        """Map x (N, in) to (N, out), computed in a dtype."""
+        """Map x (..., in), contiguous or (N, in), to (..., out), computed in a dtype."""
         base, x = self.original_linear, x.to(dtype)
         bias = None if base.bias is None else base.bias.to(dtype)
         dropped = F.dropout(x, piece.dropout) if piece.dropout and self.training else None

@@ -78,6 +78,25 @@ def test_the_fused_layer_has_the_gradients_of_its_formula() -> None:
     assert torch.autograd.gradcheck(call, (x, layer.lora_A, layer.lora_B))
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (2, 3, 5), (2, 1, 3, 5), (0, 5), (2, 0, 5)])
+def test_the_fused_layer_takes_any_leading_axes(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4, dtype=torch.float64))
+    inject_lora(model, "0", rank=2, alpha=6.0)
+    layer = lora_layers(model)["0"]
+    layer.lora_B.data.normal_()
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    sources = (x, layer.lora_A, layer.lora_B)
+    merged = layer.original_weight + 3 * layer.lora_B @ layer.lora_A
+    expected = nn.functional.linear(x, merged, layer.bias)
+    out = model(x)
+    torch.testing.assert_close(out, expected)
+    weights = torch.randn_like(out)
+    found = torch.autograd.grad((out * weights).sum(), sources)
+    for ours, formula in zip(found, torch.autograd.grad((expected * weights).sum(), sources), strict=True):
+        torch.testing.assert_close(ours, formula)
+
+
 def test_frozen_matrices_get_no_gradient_and_inputs_still_do() -> None:
     model = nn.Sequential(nn.Linear(5, 4))
     inject_lora(model, "0", rank=2)

@@ -81,12 +81,12 @@ def site_of(run: Table, node: Table) -> "Site":
     from sam3d_objects.model.stages import stage_fingerprint
 
     from .stages import loop_options, ready_stage
-    from .train import _validation_slices, _validator
+    from .train import stage_slices, stage_validator
 
     options, plan = train_options(run, node), plan_of(run)
     data_root, folder = site_folders(run, node)
     ready = ready_stage(data_root, options)
-    slices = _validation_slices(ready, data_root, options)
+    slices = stage_slices(ready, data_root, options)
     return Site(
         ready.stage,
         loop_options(options),
@@ -95,7 +95,7 @@ def site_of(run: Table, node: Table) -> "Site":
         ready.built.contract,
         tuple(ready.built.shapes.train.organs),
         rule=plan.rule,
-        validator=_validator(ready, slices, options, None) if slices else None,
+        validator=stage_validator(ready, slices, options, None) if slices else None,
     )
 
 
@@ -160,10 +160,10 @@ def save_adapter_of(run: Table, coordinator: "Coordinator", metrics: Mapping[str
 
 
 def _adaptation(options: TrainOptions) -> "Adaptation":
-    from .stages import _STAGES, _stage_options
+    from .stages import STAGE_CLASSES, stage_arguments
 
-    cls = _STAGES[options.stage][1]
-    return cls(**_stage_options(options, cls)).adaptation
+    cls = STAGE_CLASSES[options.stage][1]
+    return cls(**stage_arguments(options, cls)).adaptation
 
 
 def _mean_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

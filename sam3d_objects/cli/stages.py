@@ -30,7 +30,7 @@ TARGETS_FOLDER = "targets"
 OVERFIT_REPEATS = 25  # an epoch of a few samples would be mostly validation and lines for people
 OVERFIT_DRAWS = 4
 BuiltStage = StructureStage | LatentFlowStage | DecoderStage
-_STAGES: dict[str, tuple[type, type]] = {
+STAGE_CLASSES: dict[str, tuple[type, type]] = {
     STRUCTURE: (StructureStage, StructureOptions),
     LATENT: (LatentFlowStage, LatentOptions),
     DECODER: (DecoderStage, DecoderOptions),
@@ -77,7 +77,7 @@ def ready_stage(data_root: Path, options: TrainOptions, beside: str = "") -> Rea
     elif organs := _judged_organs(samples):
         held_out = TS_SAM3D_Dataset(data_root, "val", organs)
         validation = ValidationSlices(held_out, options.seed, options.validation_slices or 0)
-    stage_class, options_class = _STAGES[options.stage]
+    stage_class, options_class = STAGE_CLASSES[options.stage]
     contract = contract_of(samples, model, options.pointmap == "drop")
     given = {name: getattr(options, name) for name in _KEPT if getattr(options, name) is not None}
     built = stage_class(
@@ -86,7 +86,7 @@ def ready_stage(data_root: Path, options: TrainOptions, beside: str = "") -> Rea
         validation,
         data_root / TARGETS_FOLDER,
         dataclasses.replace(contract, **given),
-        options_class(**_stage_options(options, options_class), **_preset_options(model, options)),
+        options_class(**stage_arguments(options, options_class), **_preset_options(model, options)),
     )
     # After the stage has taken what it makes targets with, and before adapters go in.
     frozen_base(adapted_module(model, options.stage), options.base_dtype)
@@ -166,7 +166,7 @@ def _preset_options(model: SAM3DObjects, options: TrainOptions) -> dict[str, Any
     return {"targets": plan.config.target_modules, **trained} if options.preset else trained
 
 
-def _stage_options(options: TrainOptions, cls: type) -> dict[str, Any]:
+def stage_arguments(options: TrainOptions, cls: type) -> dict[str, Any]:
     values = same_names(options, cls)
     values |= {"rank": options.lora_rank, "alpha": options.lora_alpha, "dropout": options.lora_dropout}
     if not options.preset:

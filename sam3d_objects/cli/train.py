@@ -107,8 +107,8 @@ def _train_stage(data_root: Path, run_dir: Path, options: TrainOptions, chosen: 
     ready = ready_stage(data_root, options, earlier.identity if earlier else "")
     if earlier:
         earlier.load(ready.model)
-    slices = _validation_slices(ready, data_root, options)
-    validator = _validator(ready, slices, options, earlier) if slices else None
+    slices = stage_slices(ready, data_root, options)
+    validator = stage_validator(ready, slices, options, earlier) if slices else None
     trainer = MedicalTrainer(ready.stage, loop_options(options), run_dir, validator=validator)
     before = trainer.validate() if options.overfit else {}
     result = trainer.train(resume=options.resume)
@@ -136,7 +136,7 @@ def _earlier(chosen: Path | None, stage: str) -> "AdapterSet | None":
     return read_adapter_set(chosen).only(before)
 
 
-def _validation_slices(ready: "ReadyStage", data_root: Path, options: TrainOptions) -> "list[Material]":
+def stage_slices(ready: "ReadyStage", data_root: Path, options: TrainOptions) -> "list[Material]":
     """The slices that a validation reconstructs: of validation patients, or those that are learnt by heart."""
     from .validation import validation_slices
 
@@ -152,7 +152,7 @@ def _validation_slices(ready: "ReadyStage", data_root: Path, options: TrainOptio
     return validation_slices(data_root, organs, options.seed, most, split)
 
 
-def _validator(
+def stage_validator(
     ready: "ReadyStage", slices: "list[Material]", options: TrainOptions, earlier: "AdapterSet | None"
 ) -> "Validator":
     from .overfit import overfit_validator

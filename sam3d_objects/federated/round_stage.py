@@ -17,7 +17,7 @@ class LaterEpochs:
 
     Args:
         samples: of the stage.
-        first: epochs of all earlier rounds.
+        first: the site's own first epoch, and those of all earlier rounds.
     """
 
     def __init__(self, samples: Samples, first: int) -> None:
@@ -74,7 +74,7 @@ class RoundStage:
     Args:
         site: the adapted stage.
         given: the values that the round begins with.
-        first_epoch: epochs of all earlier rounds.
+        first_epoch: where the round's epochs begin.
         validated: whether the stage's own validation samples are looked at; training of a round leaves them out.
     """
 

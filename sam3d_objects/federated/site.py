@@ -1,6 +1,8 @@
 """A site: it trains rounds on data that stays there, and gives away adapter values and a few numbers."""
 
 import dataclasses
+import hashlib
+import json
 import shutil
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from sam3d_objects.training.schedule import lr_factor
 
 _ROUND = "round_"
 _EVALUATION = "evaluation"
+_OWN_DIGITS = 7  # epochs that no other site is likely to have, and no run comes to the end of
 
 
 class RoundInterruptedError(RuntimeError):
@@ -28,7 +31,8 @@ class Site:
     """One hospital's part: a stage over its own data, and a folder from which a killed round goes on.
 
     Every round trains with the loop that all training here uses, from the values that were sent and with a fresh
-    optimiser; the learning rate falls along one cosine through all rounds.
+    optimiser; the learning rate falls along one cosine through all rounds. Its random numbers come from the seed, the
+    round and the stage's record, in which the data's fingerprint is: every site has others.
 
     Args:
         stage: over the site's data; its module is adapted here, alike in all sites of one seed.
@@ -65,6 +69,8 @@ class Site:
         self.validator, self.console = validator, console
         seed_global_generators(options.seed)
         self.stage.adapt()
+        # Times, noises and slices of its own: drawn alike at all sites, they would not average out.
+        self.own = hashlib.sha256(json.dumps(stage.record(), sort_keys=True).encode()).hexdigest()
 
     def parameters(self) -> AdapterParameters:
         """Return the adapter's values as they are, with the number of training samples behind them."""
@@ -90,7 +96,7 @@ class Site:
         folder = self.folder / f"{_ROUND}{order.round:04d}_{digest(given)[:16]}"
         self._keep_only(folder)
         began = time.monotonic()
-        stage = RoundStage(self.stage, given, order.round * order.epochs)
+        stage = RoundStage(self.stage, given, self._first_epoch + order.round * order.epochs)
         trainer = MedicalTrainer(stage, self._options_of(order), folder, console=self.console)
         result = trainer.train(resume=True)
         if result.interrupted:
@@ -122,6 +128,10 @@ class Site:
         self.stage.set(given)
         self.stage.stage.save(folder, metrics)
 
+    @property
+    def _first_epoch(self) -> int:
+        return int(self.own[:_OWN_DIGITS], 16)
+
     def _options_of(self, order: Order) -> LoopOptions:
         """The loop's options in one round: its part of the cosine, its own random numbers, one validation less."""
         now, then = (
@@ -134,7 +144,7 @@ class Site:
             patience=0,
             lr=self.options.lr * now,
             lr_floor=then / now,
-            seed=derive_seed(self.options.seed, "round", order.round),
+            seed=derive_seed(self.options.seed, f"rounds of {self.own}", order.round),
         )
 
     def _keep_only(self, folder: Path) -> None:

@@ -72,13 +72,13 @@ def test_the_three_in_turn_leave_a_set_and_a_run_folder_each(
     data_root: Path, tmp_path: Path, small_base: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, ...]] = []
-    original = train_module._validator
+    original = train_module.stage_validator
 
     def spy(ready: Any, slices: Any, options: TrainOptions, earlier: Any) -> Any:
         seen.append(tuple(stage for stage in STAGES if has_lora(_module(ready.model, stage))))
         return original(ready, slices, options, earlier)
 
-    monkeypatch.setattr(train_module, "_validator", spy)
+    monkeypatch.setattr(train_module, "stage_validator", spy)
     result = train_adapter(data_root, tmp_path / "run", of("all"))
     assert result.best == tmp_path / "run" / "best"
     adapters = read_adapter_set(result.best)
@@ -217,7 +217,7 @@ def test_a_structure_that_no_validation_patient_has_is_trained_and_named(
 def test_learning_by_heart_takes_only_what_training_patients_have(one_sided: dict[str, Path]) -> None:
     options = of("structure", overfit=2).of_stage("structure")
     ready = ready_stage(one_sided["train"], options)
-    slices = train_module._validation_slices(ready, one_sided["train"], options)
+    slices = train_module.stage_slices(ready, one_sided["train"], options)
     assert len(slices) == 2
 
 

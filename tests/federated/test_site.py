@@ -90,6 +90,14 @@ def test_the_learning_rate_falls_over_all_rounds(tmp_path: Path) -> None:
     assert len({one.seed for one in options}) == 4
 
 
+def test_no_two_sites_draw_the_same_times_noises_and_slices(tmp_path: Path) -> None:
+    """Drawn alike they would be the same in all sites, and an average over sites would not lessen their noise."""
+    sites = [toy_site(tmp_path, number) for number in range(3)]
+    assert len({site._options_of(Order(0, 2, 1)).seed for site in sites}) == 3
+    assert len({site._first_epoch for site in sites}) == 3
+    assert toy_site(tmp_path / "again", 1)._options_of(Order(0, 2, 1)).seed == sites[1]._options_of(Order(0, 2, 1)).seed
+
+
 def test_with_a_frozen_only_b_moves_and_is_sent(tmp_path: Path) -> None:
     site = toy_site(tmp_path, rule=FROZEN_A)
     start = site.parameters()

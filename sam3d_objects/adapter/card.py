@@ -11,9 +11,14 @@ if TYPE_CHECKING:
 
 RESEARCH_USE = "Research use, not for diagnosis."
 _TINY = "tiny"
+_NOT_FOR_PEFT = """
+PEFT refuses this folder (its `peft_type` is `SAM3D_LORA`); `sam3d_objects.adapter.load_adapter(folder, base)` loads it.
+"""
 
 
-def adapter_card(meta: AdapterMeta, parameters: Mapping[str, int], layers: int, file_bytes: int) -> str:
+def adapter_card(
+    meta: AdapterMeta, parameters: Mapping[str, int], layers: int, file_bytes: int, peft_reads: bool = True
+) -> str:
     """Return the card as Markdown.
 
     Args:
@@ -21,6 +26,7 @@ def adapter_card(meta: AdapterMeta, parameters: Mapping[str, int], layers: int, 
         parameters: what `count_parameters` gave for the adapted model.
         layers: how many layers are adapted.
         file_bytes: size of `adapter_model.safetensors`.
+        peft_reads: whether PEFT can load the folder; else the card says that it cannot, and what does.
     """
     organs = ", ".join(meta.organs)
     share = 100 * parameters["trainable"] / parameters["total"]
@@ -51,7 +57,7 @@ itself: it needs the base `{meta.base_name}` (fingerprint `{meta.base_fingerprin
     python scripts/reconstruct.py --checkpoint THIS_FOLDER --help
 
 `sam3d.json` holds how slices must be prepared and the model sampled; the commands read it from there.
-
+{"" if peft_reads else _NOT_FOR_PEFT}
 ## Licence
 
 {licence_notice(meta.base_name)}

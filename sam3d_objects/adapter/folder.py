@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sam3d_objects.adapter.atomic import atomic_folder
 from sam3d_objects.adapter.card import adapter_card
 from sam3d_objects.adapter.meta import AdapterMeta
-from sam3d_objects.adapter.peft_format import from_peft_name, looked_up, peft_config, to_peft_name
+from sam3d_objects.adapter.peft_format import OURS_ALONE, from_peft_name, looked_up, peft_config, to_peft_name
 from sam3d_objects.adapter.record import (
     CARD,
     NAMES,
@@ -89,8 +89,9 @@ def save_adapter(
     with atomic_folder(folder, NAMES) as temporary:
         blob = _serialised(state, looked_up(model))
         (temporary / TENSORS).write_bytes(blob)
-        write_json(temporary / PEFT_CONFIG, peft_config(model, layers, meta.base_name))
-        card = adapter_card(meta, counts, len(layers), len(blob))
+        theirs = peft_config(model, layers, meta.base_name)
+        write_json(temporary / PEFT_CONFIG, theirs)
+        card = adapter_card(meta, counts, len(layers), len(blob), peft_reads=theirs["peft_type"] != OURS_ALONE)
         (temporary / CARD).write_text(card, encoding="utf-8")
         digest = sha256_file(temporary / TENSORS)
         record = AdapterRecord(meta, config, layers, trained, counts, digest)

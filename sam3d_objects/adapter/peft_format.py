@@ -21,7 +21,7 @@ _MATRICES = (".lora_A", ".lora_B")
 _EMBEDDINGS = {"lora_A": "lora_embedding_A", "lora_B": "lora_embedding_B"}
 _MAGNITUDE, _PEFT_MAGNITUDE = ".lora_magnitude", ".lora_magnitude_vector"
 # PEFT refuses a type that it does not know, instead of loading half of an adapter that it can't express.
-_OURS_ALONE = "SAM3D_LORA"
+OURS_ALONE = "SAM3D_LORA"
 
 
 def to_peft_name(name: str, looked_up: Collection[str] = ()) -> str:
@@ -72,7 +72,7 @@ def peft_config(model: nn.Module, layers: Mapping[str, LayerOptions], base_name:
     rank = _most_frequent(options.rank for options in usual)
     alpha = _most_frequent(_alpha(options) for options in usual)
     return {
-        "peft_type": "LORA" if _peft_can(model, layers) else _OURS_ALONE,
+        "peft_type": "LORA" if _peft_can(model, layers) else OURS_ALONE,
         "task_type": None,
         "base_model_name_or_path": base_name,
         "inference_mode": True,

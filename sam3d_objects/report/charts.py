@@ -23,6 +23,7 @@ GREY = "#7f8894"  # at least 3:1 on the light and on the dark page
 _DIRECT_COLOUR = "#c25fa0"
 _COLOURS = {"model": "#4c86b8", "variant": "#b58a2c", "baseline": "#8a7fc4", "ceiling": GREY}
 
+_ROOM = 0.04
 LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 
 Trace = dict[str, Any]
@@ -70,10 +71,15 @@ def main_systems(results: Results) -> list[str]:
 
 
 def metric_axis(results: Results, metric: str) -> dict[str, Any]:
-    """An axis of one metric: overlaps from 0 to 1, the others from 0."""
+    """An axis of one metric: overlaps from 0 to 1 with room for what lies on an end, the others from 0."""
     facts = results.summary["metrics"][metric]
-    limits = {"range": [0, 1]} if facts["kind"] == "overlap" else {"rangemode": "tozero"}
+    limits = {"range": padded(1.0)} if facts["kind"] == "overlap" else {"rangemode": "tozero"}
     return {"title": {"text": facts["title"]}, "fixedrange": True, **limits}
+
+
+def padded(top: float) -> list[float]:
+    """A range from 0 to `top` with room for a marker on either end."""
+    return [round(-_ROOM * top, 4), round((1 + _ROOM) * top, 4)]
 
 
 def distribution_chart(results: Results, attribute: str, metric: str = "dice") -> Chart:

@@ -10,7 +10,8 @@ from sam3d_objects.report.html import plot, quoted, tag
 from sam3d_objects.report.results import Results, Row
 from sam3d_objects.report.solids import alt, colourscale, poster, scale_mm, solid_chart
 from sam3d_objects.report.surfaces import Surface, compared_surfaces
-from sam3d_objects.report.systems import title
+from sam3d_objects.report.systems import phrase, title
+from sam3d_objects.report.verdict import best_baseline
 
 _FAILURES = 3
 
@@ -53,13 +54,12 @@ def gallery(results: Results) -> list[str]:
     surfaces = [surface for case in cases for surface in (case.predicted, case.truth) if surface is not None]
     limit_mm = scale_mm(surfaces)
     failures = results.summary["systems"][results.reference]["failures"]
-    said = f"The first {min(failures, _FAILURES)} of {failures} failed ones follow." if failures else "No case failed."
+    said = f"The first {min(failures, _FAILURES)} of {failures} failed ones follow." if failures else ""
     name = title(results.reference)
     return [
         '<section class="gallery">',
         tag("h2", f"Cases of the {name}"),
-        tag("p", f"Chosen by rule: the best, the median and the worst Dice of the {name}. {said}"),
-        _key(limit_mm),
+        tag("p", f"Chosen by rule: the best, the median and the worst Dice of the {name}. {said}".rstrip()),
         *(_card(results, case, limit_mm, number) for number, case in enumerate(cases)),
         "</section>",
     ]
@@ -73,13 +73,19 @@ def _shown(results: Results, heading: str, row: Row, artefact: dict[str, AnyArra
     return Shown(heading, row, artefact, predicted, truth)
 
 
-def _key(limit_mm: float) -> str:
+_OUTLINES = "".join(
+    f'<span><i class="line {name}"></i>{meaning}</span>'
+    for name, meaning in (("truth", "true organ"), ("prediction", "prediction"), ("mask", "mask that was given"))
+)
+
+
+def _ramp(limit_mm: float) -> str:
+    """What the colours of a 3D view mean, in mm."""
     colours = ", ".join(str(colour) for _, colour in colourscale())
     return (
-        '<div class="key"><span><i class="line truth"></i>true organ</span><span><i class="line prediction"></i>'
-        'prediction</span><span><i class="line mask"></i>mask that was given</span><span class="ramp">too small '
+        '<span class="ramp">prediction too small '
         f'&minus;{limit_mm:g} mm<i style="background:linear-gradient(90deg, {colours})"></i>+{limit_mm:g} mm too large'
-        "</span></div>"
+        "</span>"
     )
 
 
@@ -92,12 +98,13 @@ def _card(results: Results, case: Shown, limit_mm: float, number: int) -> str:
     reason = tag("p", f"No prediction could be scored: {row.reason}", "reason") if row.failed else ""
     return (
         f'<article class="case"><header>{tag("h3", case.heading)}{tag("p", row.title)}</header>'
-        f'{_scores(results, case)}{reason}<div class="cuts">{cuts}</div>{_solid(case, limit_mm, number)}</article>'
+        f'{_scores(results, case)}{reason}<div><div class="key">{_OUTLINES}</div>'
+        f'<div class="cuts">{cuts}</div></div>{_solid(case, limit_mm, number)}</article>'
     )
 
 
 def _scores(results: Results, case: Shown) -> str:
-    """The case's figures, what spread the model stated, and the base model's Dice on it."""
+    """The case's figures, the spread that was stated, and the Dice of the base model and the best alternative."""
     row = case.row
     if row.failed:
         return ""
@@ -109,8 +116,10 @@ def _scores(results: Results, case: Shown) -> str:
     ]
     if "spread_mean_mm" in case.artefact:
         shown = [*shown, ("stated spread", f"± {float(case.artefact['spread_mean_mm']):.1f} mm")]
-    base = [other for other in results.of_system("base") if other.case_key == row.case_key and row.system != "base"]
-    shown = [*shown, *(("Dice of the base model", f"{other.scores['dice']:.3f}") for other in base)]
+    for name in dict.fromkeys(("base", best_baseline(results))):
+        others = results.of_system(name) if name is not None and name != row.system else []
+        same = [other for other in others if other.case_key == row.case_key]
+        shown = [*shown, *((f"Dice of {phrase(other.system)}", f"{other.scores['dice']:.3f}") for other in same)]
     pairs = "".join(f"<div>{tag('dt', name)}{tag('dd', text)}</div>" for name, text in shown)
     return f'<dl class="scores">{pairs}</dl>'
 
@@ -119,13 +128,20 @@ def _solid(case: Shown, limit_mm: float, number: int) -> str:
     if case.predicted is None and case.truth is None:
         return ""
     picture = poster(case.predicted, case.truth, limit_mm)
-    view = solid_chart(case.predicted, case.truth, case.artefact.get("slice_corners_mm"), limit_mm, case.row.title)
+    corners_mm = case.artefact.get("slice_corners_mm")
+    view = solid_chart(case.predicted, case.truth, corners_mm, limit_mm, case.row.title)
     above = "prediction (grey: true organ)" if case.predicted is not None else "no prediction"
     below = "true organ" if case.truth is not None else "true surface not saved"
     words = quoted(alt(case.predicted, case.row.title))
+    ramp = "" if case.predicted is None or case.truth is None else _ramp(limit_mm)
+    frame = (
+        "" if corners_mm is None else '<span><i class="line frame"></i>yellow frame: the slice that was given</span>'
+    )
     return (
-        f'<figure class="solid"><div class="stage"><img src="{picture}" alt="{words}">'
+        f'<figure class="solid"><div class="key">{ramp}{frame}</div>'
+        f'<div class="stage"><img src="{picture}" alt="{words}">'
         f"{plot(view, f'solid-{number}')}<span>{escape(above)}</span><span>{escape(below)}</span></div>"
-        "<figcaption>Drag to turn, click and scroll to zoom, point at a surface for the distance. "
+        "<figcaption>The colour is the distance between the two surfaces; point at one to read it. "
+        "Drag to turn, click and scroll to zoom. "
         "R, L, A, P, S, I: the patient's right, left, front, back, head and feet.</figcaption></figure>"
     )

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from sam3d_objects.report.charts import GREY, Chart, Trace, colour, metric_axis
+from sam3d_objects.report.charts import GREY, Chart, Trace, colour, metric_axis, padded
 from sam3d_objects.report.results import Results
 from sam3d_objects.report.systems import kind, title
 
+_LABEL_LENGTH = 24
 _INTERVALS = "Mean and 95 % bootstrap interval over patients."
 _CEILINGS = " Open diamonds are ceilings, which know the truth: no method can be expected above them."
 
@@ -28,7 +29,10 @@ def interval_chart(results: Results, metric: str) -> Chart:
     ]
     words = [f"{title(name)} {systems[name][metric]['mean']:.2f}" for name in ranked]
     caption = _INTERVALS + (_CEILINGS if any(kind(name) == "ceiling" for name in ranked) else "")
-    return stacked(traces, words, facts, metric_axis(results, metric), caption)
+    # An interval of one patient has no ends.
+    reach = max(max(systems[name][metric]["ci_high"] or 0.0, systems[name][metric]["mean"]) for name in ranked)
+    top = 1.0 if facts["kind"] == "overlap" else reach or 1.0
+    return stacked(traces, words, facts, {**metric_axis(results, metric), "range": padded(top)}, caption)
 
 
 def interval_trace(
@@ -41,7 +45,8 @@ def interval_trace(
         "mode": "markers",
         "name": escape(name),
         "x": [score["mean"]],
-        "y": [f"{escape(name)}  <b>{score['mean']:.2f}</b>"],
+        "y": [f"{_label(name)}  <b>{score['mean']:.2f}</b>"],
+        "cliponaxis": False,
         "error_x": {
             "array": [high - score["mean"]],
             "arrayminus": [score["mean"] - low],
@@ -53,13 +58,20 @@ def interval_trace(
     }
 
 
+def _label(name: str) -> str:
+    """A long name goes on in a second line, so that a phone has room for the plot."""
+    return escape(name).replace(", ", ",<br>", 1) if len(name) > _LABEL_LENGTH else escape(name)
+
+
 def stacked(
     traces: Sequence[Trace], words: Sequence[str], facts: Mapping[str, Any], axis: Mapping[str, Any], caption: str
 ) -> Chart:
     """Traces of `interval_trace` one below the other, on an axis for a metric with `title` and `higher_is_better`."""
     layout = {
         "showlegend": False,
-        "xaxis": axis,
+        "margin": {"l": 48, "r": 12, "t": 12, "b": 8},
+        # Numbers on top, where the first of many rows is read; the heading names the metric.
+        "xaxis": {**axis, "title": {}, "side": "top", "nticks": 6, "tickangle": 0, "ticks": "outside"},
         "yaxis": {"autorange": "reversed", "automargin": True, "fixedrange": True, "showgrid": False},
     }
     return Chart(

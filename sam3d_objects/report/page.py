@@ -1,34 +1,26 @@
 """Page: report.html, one file that works offline; scripts, styles and figures are inside, and it may load nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from sam3d_objects.files import atomic_path
 from sam3d_objects.report.charts import Chart, distribution_chart
 from sam3d_objects.report.curves import calibration_chart, training_charts
+from sam3d_objects.report.facts import facts
 from sam3d_objects.report.gallery import gallery
 from sam3d_objects.report.html import chart, notices, tag, whole_page
 from sam3d_objects.report.intervals import interval_chart
 from sam3d_objects.report.points import is_point_evaluation, point_markdown, point_page, read_points
 from sam3d_objects.report.position import position_chart
 from sam3d_objects.report.results import Results, read_results
-from sam3d_objects.report.systems import phrase
-from sam3d_objects.report.systems import title as system_title
-from sam3d_objects.report.tables import digits, glossary, grouped_table, paired_table, pooled_table, shape_table
+from sam3d_objects.report.systems import description, phrase
+from sam3d_objects.report.tables import glossary, grouped_table, paired_table, pooled_table, shape_table, words_used
 from sam3d_objects.report.text import markdown_report
-from sam3d_objects.report.verdict import Claim, claims, failure_sentence, hardest_sentence, headline
+from sam3d_objects.report.verdict import Claim, claims, failure_sentence, hardest_sentence, headline, task_sentence
 
 _CHIPS = {"better": "▲ better", "worse": "▼ worse", "open": "≈ not told apart", "unknown": "? one patient"}
-_FACTS = {
-    "dice": ("overlap (Dice)", "1 is perfect, 0 is none"),
-    "assd_mm": ("mean surface error", "how far the surfaces lie apart"),
-    "hd95_mm": ("95 % surface error (HD95)", "all but the worst 5 % lie nearer"),
-    "volume_error_percent": ("volume error", "of the true volume"),
-}
-_UNITS = {"percent": " %", "distance": " mm", "volume": " ml", "overlap": ""}
 
 
 @dataclass(frozen=True)
@@ -67,7 +59,8 @@ def write_report(folder: Path, title: str = "SAM 3D medical: evaluation") -> Rep
 def html_report(results: Results, title: str) -> str:
     """The page: verdict, plots, cases, tables, method."""
     sections = [
-        f"<header>{tag('h1', title)}{notices(results.summary['synthetic'])}</header>",
+        f"<header>{tag('h1', title)}{notices(results.summary['synthetic'])}{tag('p', task_sentence(results), 'task')}"
+        "</header>",
         _verdict(results),
         *_plots(results),
         *gallery(results),
@@ -87,7 +80,7 @@ def _verdict(results: Results) -> str:
     cards = "".join(_card(claim) for claim in claims(results))
     return (
         f'<section aria-label="Verdict" class="verdict">{tag("h2", "Verdict")}{tag("p", headline(results), "headline")}'
-        f'<div class="claims">{cards}</div>{_facts(results)}'
+        f'<div class="claims">{cards}</div>{facts(results)}'
         f"<p>{escape(failure_sentence(results))} {escape(hardest_sentence(results))}</p></section>"
     )
 
@@ -95,8 +88,10 @@ def _verdict(results: Results) -> str:
 def _card(claim: Claim) -> str:
     pair = claim.pair
     limits = "" if pair["ci_low"] is None else f" ({signed(pair['ci_low'])} to {signed(pair['ci_high'])})"
+    meaning = description(claim.against)
+    rival = escape(phrase(claim.against)) + (f" {tag('small', meaning)}" if meaning else "")
     return (
-        f'<div class="claim {claim.outcome}"><p class="against">against {escape(phrase(claim.against))}</p>'
+        f'<div class="claim {claim.outcome}"><p class="against">against {rival}</p>'
         f'<p class="chip">{_CHIPS[claim.outcome]}</p><p class="difference">{signed(pair["mean_difference"])} '
         f"<small>Dice{limits}</small></p>{tag('p', claim.sentence)}</div>"
     )
@@ -105,27 +100,6 @@ def _card(claim: Claim) -> str:
 def signed(value: float) -> str:
     """A difference with its sign, which is a minus sign and no hyphen."""
     return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _facts(results: Results) -> str:
-    """The reference's own figures, in words that need no dictionary."""
-    own, metrics = results.summary["systems"][results.reference], results.summary["metrics"]
-    tiles = []
-    for metric, (name, meaning) in _FACTS.items():
-        if metric in metrics:
-            tiles.append(_tile(name, _figure(own[metric], metrics[metric]), meaning))
-    meaning = f"slices of {results.summary['patients']} patients"
-    tiles.append(_tile("failed", f"{own['failures']} of {own['n']}", meaning, "worse" if own["failures"] else ""))
-    return f'<dl class="facts" aria-label="Figures of the {system_title(results.reference)}">{"".join(tiles)}</dl>'
-
-
-def _figure(score: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    shown = {"percent": 0, "distance": 1, "volume": 1, "overlap": 2}[str(facts["kind"])]
-    return f"{score['mean']:.{min(shown, digits(facts))}f}{_UNITS[str(facts['kind'])]}"
-
-
-def _tile(name: str, value: str, meaning: str, mark: str = "") -> str:
-    return f'<div class="{mark}">' + f"{tag('dt', name)}<dd>{tag('b', value)}{tag('small', meaning)}</dd></div>"
 
 
 def _plots(results: Results) -> list[str]:
@@ -148,7 +122,8 @@ def _plots(results: Results) -> list[str]:
     sections = []
     for number, (heading, charts) in enumerate(groups):
         drawn = "".join(chart(one, f"chart-{number}-{place}") for place, one in enumerate(charts))
-        sections.append(f'<section>{tag("h2", heading)}<div class="charts">{drawn}</div></section>')
+        meanings = words_used(results) if number == 0 else ""
+        sections.append(f'<section>{tag("h2", heading)}{meanings}<div class="charts">{drawn}</div></section>')
     return sections
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sam3d_objects.files import read_json
-from sam3d_objects.report.charts import GREY, PREDICTED_COLOUR, Chart
+from sam3d_objects.report.charts import GREY, PREDICTED_COLOUR, Chart, padded
 from sam3d_objects.report.html import Cell, chart, notices, table, tag, whole_page
 from sam3d_objects.report.intervals import interval_trace, stacked
 from sam3d_objects.report.systems import kind, phrase, title
@@ -115,7 +115,7 @@ def _chart(results: PointResults, metric: str) -> Chart:
         shade = PREDICTED_COLOUR if name == summary["reference"] else GREY
         traces.append(interval_trace(title(name), systems[name][metric], shade, hollow=kind(name) == "ceiling"))
         words.append(f"{title(name)} {systems[name][metric]['mean']:.2f}")
-    axis = {"title": {"text": facts["title"]}, "range": [0, 1], "fixedrange": True}
+    axis = {"title": {"text": facts["title"]}, "range": padded(1.0), "fixedrange": True}
     return stacked(traces, words, facts, axis, _CAPTION)
 
 

@@ -12,6 +12,7 @@ from sam3d_objects.arrays import AnyArray
 from sam3d_objects.files import read_json
 
 _CASE_COLUMNS = ("case", "organ", "plane", "slice_kind", "slice_index")
+_KINDS = {"largest": "largest slice of the organ", "random": "random slice", "middle": "middle slice"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Row:
     @property
     def title(self) -> str:
         """The case in words."""
-        return f"{self.case}, {self.organ}, {self.plane} slice {self.slice_index} ({self.slice_kind})"
+        kind = _KINDS.get(self.slice_kind, self.slice_kind)
+        return f"{self.case}, {self.organ}, {self.plane} slice {self.slice_index} ({kind})"
 
 
 @dataclass(frozen=True)

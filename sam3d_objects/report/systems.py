@@ -8,16 +8,18 @@ MODELS = ("adapted", "base", "merged")
 CEILING = "ceiling_"
 """Systems of this prefix know the truth: they bound what any method can score."""
 
+CEILING_MEANING = "what the scorer or a grid leaves of the true organ: no method can pass it"
+
 _WORDS = {
     "adapted": ("adapted model", "the base model with the trained adapter"),
     "base": ("base model", "the model before any training on these data"),
-    "merged": ("merged model", "the adapter's weights added into the base model's; must equal the adapted model"),
+    "merged": ("merged model", "the adapter written into the weights: must equal the adapted model"),
     "extrusion": ("extrusion", "the marked slice, drawn out to the organ's usual depth"),
     "ellipsoid": ("ellipsoid", "an ellipsoid through the marked slice"),
     "mean_shape": ("mean shape", "the mean of the training organs, fitted to the slice"),
     "nearest_shape": ("nearest shape", "the training organ that fits the slice best"),
     "pca_shape": ("PCA shape model", "a statistical shape model of the training organs, fitted to the slice"),
-    "direct": ("direct U-Net", "a network trained from scratch that regresses the organ around the slice"),
+    "direct": ("direct U-Net", "a network trained from scratch on the same patients"),
     "ceiling_mesh": ("ceiling: true mesh", "the true surface itself, through the same scorer"),
     "ceiling_grid64": ("ceiling: 64³ grid", "the true organ at the resolution of a 64³ grid"),
     "ceiling_grid32": ("ceiling: 32³ grid", "the true organ at the resolution of a 32³ grid"),

@@ -8,8 +8,8 @@ import numpy as np
 
 from sam3d_objects.report.html import Cell, table, tag
 from sam3d_objects.report.results import Results
-from sam3d_objects.report.systems import description, kind, title
-from sam3d_objects.report.verdict import interval, outcome
+from sam3d_objects.report.systems import CEILING_MEANING, description, kind, title
+from sam3d_objects.report.verdict import claims, interval, outcome
 
 _OUTCOMES = {"better": "better", "worse": "worse", "open": "not told apart", "unknown": "one patient"}
 
@@ -107,6 +107,24 @@ def paired_table(results: Results) -> str:
         heading += [f"{metrics[metric]['title']} difference", "verdict"]
     name = title(results.reference)
     return table(f"The {name} minus each other system, on the same cases (95 % interval, paired).", heading, body)
+
+
+def words_used(results: Results) -> str:
+    """The names that the plots use and the verdict did not explain; variants are one entry, and so are ceilings."""
+    told = [claim.against for claim in claims(results)]
+    variants = [title(name).split(", ", 1)[1] for name in results.systems if kind(name) == "variant"]
+    lines: dict[str, str] = {}
+    for name in results.systems:
+        if kind(name) == "ceiling":
+            lines["ceiling"] = CEILING_MEANING
+        elif kind(name) == "variant":
+            lines[", ".join(dict.fromkeys(variants))] = (
+                "the model with other settings; K is how many samples are averaged"
+            )
+        elif description(name) and name not in told:
+            lines[title(name)] = description(name)
+    pairs = "".join(f"<div>{tag('dt', name)}{tag('dd', meaning)}</div>" for name, meaning in lines.items())
+    return f'<dl class="words" aria-label="What the names mean">{pairs}</dl>' if pairs else ""
 
 
 def glossary(results: Results) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from sam3d_objects.report.results import Results
 from sam3d_objects.report.systems import description, kind
-from sam3d_objects.report.verdict import claims, failure_sentence, hardest_sentence, headline, interval
+from sam3d_objects.report.verdict import claims, failure_sentence, hardest_sentence, headline, interval, task_sentence
 
 
 def markdown_report(results: Results, title: str) -> str:
@@ -13,6 +13,7 @@ def markdown_report(results: Results, title: str) -> str:
     lines = [f"# {title}", "", "Research use only, not for diagnosis.", ""]
     if summary["synthetic"]:
         lines += ["**The scans are SYNTHETIC phantoms.**", ""]
+    lines += [task_sentence(results), ""]
     lines += ["## Verdict", "", f"**{headline(results)}**", "", *(f"- {claim.sentence}" for claim in claims(results))]
     lines += [f"- {failure_sentence(results)}", f"- {hardest_sentence(results)}", ""]
     lines += ["## Method", "", _method(results), "", *(f"- {note}" for note in summary["notes"]), ""]

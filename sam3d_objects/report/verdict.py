@@ -85,6 +85,22 @@ def _claim(results: Results, other: str) -> Claim:
     )
 
 
+def task_sentence(results: Results) -> str:
+    """What was asked of the reference, and on whom it was judged; nothing that the summary does not say."""
+    summary = results.summary
+    # The one place where a summary says which patients these are.
+    unseen = any(str(note).startswith("patients: the test split") for note in summary["notes"])
+    whom = f"{summary['patients']} {'test ' if unseen else ''}patient{'s' if summary['patients'] > 1 else ''}"
+    organs = list(summary["organs"])
+    unseen_words = " who were kept out of training" if unseen else ""
+    named = f"structure{'s' if len(organs) > 1 else ''} in the data: {', '.join(organs)}"
+    return (
+        f"From one slice with the organ marked, {phrase(results.reference)} draws the whole organ in 3D. Judged on "
+        f"{summary['cases']} slice{'s' if summary['cases'] > 1 else ''} of {whom}"
+        f"{unseen_words} ({named}); intervals in brackets are 95 %, over patients."
+    )
+
+
 def headline(results: Results) -> str:
     """The whole verdict in one sentence."""
     name = phrase(results.reference)
@@ -108,7 +124,7 @@ def failure_sentence(results: Results) -> str:
     """How many cases failed, of which system."""
     failures = {name: system["failures"] for name, system in results.summary["systems"].items() if system["failures"]}
     if not failures:
-        return "No case failed."
+        return "Every case gave a mesh that can be scored, good or bad."
     listed = ", ".join(
         f"{count} of {results.summary['systems'][name]['n']} ({name})" for name, count in failures.items()
     )

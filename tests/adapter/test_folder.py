@@ -125,6 +125,7 @@ def test_the_card_says_what_it_must(folder: Path) -> None:
         "fingerprint-of-the-base",
     ):
         assert text in card
+    assert "PEFT refuses" not in card
     assert "| liver | 0.81 | 4.25 |" in card
     assert "| spleen | no value | no value |" in card
     assert "| val_dice | 0.7512 |" in card

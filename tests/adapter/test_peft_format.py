@@ -130,5 +130,6 @@ def test_peft_refuses_what_it_would_load_wrongly(tmp_path: Path, options: dict[s
     model = VisionTransformer()
     inject_lora(model, patterns={"*.qkv": options})
     save_adapter(tmp_path / "vit", model, LoRAConfig(), META)
+    assert "PEFT refuses this folder" in (tmp_path / "vit/README.md").read_text()
     with pytest.raises((KeyError, ValueError), match="SAM3D_LORA"):
         peft.PeftModel.from_pretrained(VisionTransformer(), tmp_path / "vit")

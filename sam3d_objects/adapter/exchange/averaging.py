@@ -6,11 +6,12 @@ is something else: with two sites it differs by (B1 - B2)(A1 - A2) / 4. Three ru
 - `fedavg`: A and B are averaged apart (McMahan et al. 2017, arXiv 1602.05629; for LoRA: FedIT, arXiv 2305.05644). Cheap
   and common, and wrong by that term, which grows with what sites train between two rounds.
 - `frozen_a`: only B trains and is sent, so the mean is exact and half as large (FFA-LoRA, arXiv 2403.12313). The
-  adapter has fewer free numbers.
+  adapter has fewer free numbers. Of an embedding B is the drawn one: A trains there and is sent, just as exactly.
 - `svd`: the mean of B A is taken exactly and cut back to the rank (as FlexLoRA does, arXiv 2402.11505), which is the
   nearest adapter of that rank; what does not fit the rank is lost, and how much is reported.
 
-Whatever is no pair of A and B (heads, norms) is averaged as it is.
+The parts of a fused weight (q, k and v) are layers of their own in this. Whatever is no pair of A and B (heads,
+norms) is averaged as it is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from sam3d_objects.adapter.exchange.parameters import AdapterParameters, check_same
-from sam3d_objects.adapter.exchange.product import as_factors, distance, matrix_pairs, mean_factors, truncated
+from sam3d_objects.adapter.exchange.product import (
+    distance_of_parts,
+    matrix_pairs,
+    mean_factors,
+    part_factors,
+    truncated,
+)
 from sam3d_objects.arrays import AnyArray, FloatArray
 
 FEDAVG, FROZEN_A, SVD = "fedavg", "frozen_a", "svd"
@@ -33,7 +40,9 @@ class Average:
     Attributes:
         parameters: of it; its samples are those of all.
         off_percent: name of an A -> how far its layer's B A lies from the exact mean of the sites' B A (Frobenius
-            norm of the difference, percent of the mean's).
+            norm of the difference, percent of the mean's). It is of the product B A alone. With DoRA or PiSSA that is
+            not the share of the weight's update: DoRA scales each row of the sum of base and B A by a length that
+            it learns (averaged as it is), PiSSA subtracts the B A from which it started.
     """
 
     parameters: AdapterParameters
@@ -76,13 +85,15 @@ def average(sites: Sequence[AdapterParameters], rule: str = SVD) -> Average:
         pairs = [(table[a_name], table[b_name]) for table in tables]
         if rule == FROZEN_A and not all(np.array_equal(a, pairs[0][0]) for a, _ in pairs):
             raise ValueError(f"{a_name} differs between sites: with the rule {FROZEN_A} only B trains (freeze_a)")
-        factors = [as_factors(a, b, a_name) for a, b in pairs]
-        exact = mean_factors(factors, weights)
+        # Part -> (A, B) of every site.
+        parts = [list(part) for part in zip(*(part_factors(a, b, a_name) for a, b in pairs), strict=True)]
+        exact = [mean_factors(part, weights) for part in parts]
         if rule == SVD:
-            rank = factors[0][0].shape[0]
-            a_new, b_new = truncated(*exact, rank, _row_norm(factors))
-            means[a_name], means[b_name] = a_new.reshape(means[a_name].shape), b_new.reshape(means[b_name].shape)
-        off_percent[a_name] = 100 * distance(*exact, *as_factors(means[a_name], means[b_name], a_name))
+            rank = parts[0][0][0].shape[0]
+            found = [truncated(*mean, rank, _row_norm(part)) for mean, part in zip(exact, parts, strict=True)]
+            for name, blocks in zip((a_name, b_name), zip(*found, strict=True), strict=True):
+                means[name] = np.concatenate(blocks).reshape(means[name].shape)
+        off_percent[a_name] = 100 * distance_of_parts(exact, part_factors(means[a_name], means[b_name], a_name))
     arrays = tuple(means[key.name].astype(key.dtype) for key in sites[0].manifest.keys)
     return Average(AdapterParameters(sites[0].manifest, arrays, samples), off_percent)
 

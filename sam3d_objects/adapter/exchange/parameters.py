@@ -27,10 +27,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Layer:
-    """How one layer is adapted: its update is scaling B A, with A of `rank` rows."""
+    """How one layer is adapted: its update is scaling B A, with A of `rank` rows for each of its `parts`.
+
+    `parts` is empty where the layer is one; otherwise it has a letter for each block of rows (`LayerOptions.parts`).
+    """
 
     rank: int
     scaling: float
+    parts: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ def _layer_differences(expected: Mapping[str, Layer], came: Mapping[str, Layer],
             problems.append(f"{path} has rank {given.rank}, expected rank {wanted.rank}")
         elif not math.isclose(given.scaling, wanted.scaling, rel_tol=1e-9):
             problems.append(f"{path} is scaled by {given.scaling:g} (alpha / rank), expected {wanted.scaling:g}")
+        elif given.parts != wanted.parts:
+            problems.append(f"{path} has the parts {given.parts!r}, expected {wanted.parts!r}")
     return problems + [f"{path} is adapted, and should not be" for path in came if strict and path not in expected]
 
 

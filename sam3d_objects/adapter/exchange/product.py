@@ -1,7 +1,8 @@
 """Averages of B A: exactly, in factors, and back to low rank by a truncated singular value decomposition.
 
 Letters: r the rank, n sites, m x k the shape of a layer's update as a matrix (m outputs; of a convolution, k is all
-that follows the rank in A).
+that follows the rank in A). A fused weight with p adapted parts has A (p r, k) and B (m, r): part i is the i-th block
+of rows of each, and has a product of its own.
 """
 
 import numpy as np
@@ -24,18 +25,29 @@ def matrix_pairs(names: list[str]) -> list[tuple[str, str]]:
 
 
 def as_factors(a: FloatArray, b: FloatArray, name: str) -> tuple[FloatArray, FloatArray]:
-    """Return A as (r, k) and B as (m, r), in float64.
+    """Return A as (r, k) and B as (m, r), in float64; of a convolution, grouped or not, with its kernel in k.
 
     Raises:
-        ValueError: the two don't share a rank, so that B A is not their product (a grouped convolution).
+        ValueError: the two don't share a rank (a fused weight with parts: see `part_factors`).
     """
-    rows, columns = a.reshape(a.shape[0], -1), b.reshape(b.shape[0], -1)
-    if columns.shape[1] != rows.shape[0]:
-        raise ValueError(
-            f"{name}: A is {a.shape} and B {b.shape}, which have no product to average; average this adapter with "
-            "A frozen"
-        )
-    return rows.astype(np.float64), columns.astype(np.float64)
+    factors = part_factors(a, b, name)
+    if len(factors) > 1:
+        raise ValueError(f"{name}: A is {a.shape} and B {b.shape}, which is {len(factors)} products and not one")
+    return factors[0]
+
+
+def part_factors(a: FloatArray, b: FloatArray, name: str) -> list[tuple[FloatArray, FloatArray]]:
+    """Return A as (r, k) and B as (m / p, r), in float64, of each of a layer's p parts; p is 1 ordinarily.
+
+    Raises:
+        ValueError: shapes that no adapted layer has.
+    """
+    rows, columns = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
+    rank = columns.shape[1]
+    parts = len(rows) // rank if rank else 0
+    if not parts or len(rows) != parts * rank or len(columns) % parts:
+        raise ValueError(f"{name}: A is {a.shape} and B {b.shape}, which have no product")
+    return list(zip(np.split(rows, parts), np.split(columns, parts), strict=True))
 
 
 def mean_factors(factors: list[tuple[FloatArray, FloatArray]], weights: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -70,12 +82,20 @@ def truncated(left: FloatArray, right: FloatArray, rank: int, row_norm: float) -
 
 
 def distance(left: FloatArray, right: FloatArray, a: FloatArray, b: FloatArray) -> float:
-    """Return the Frobenius norm of B A - X Y as a share of that of X Y; 0 where X Y is zero.
+    """Return the Frobenius norm of B A - X Y as a share of that of X Y; 0 where X Y is zero."""
+    return distance_of_parts([(left, right)], [(a, b)])
+
+
+def distance_of_parts(exact: list[tuple[FloatArray, FloatArray]], found: list[tuple[FloatArray, FloatArray]]) -> float:
+    """Return `distance` of a whole layer from X, Y (`mean_factors`) and A, B (`part_factors`) of each of its parts.
 
     Taken from Gram matrices of the factors: ||P Q||^2 = trace(P^T P Q Q^T).
     """
-    whole = _square(left, right)
-    gap = _square(np.concatenate([left, -b], axis=1), np.concatenate([right, a], axis=0))
+    whole = sum(_square(left, right) for left, right in exact)
+    gap = sum(
+        _square(np.concatenate([left, -b], axis=1), np.concatenate([right, a], axis=0))
+        for (left, right), (a, b) in zip(exact, found, strict=True)
+    )
     # What is left of equal squares is rounding: below the root of float64's precision there is no difference.
     return 0.0 if whole == 0.0 or gap < 1e-14 * whole else float(np.sqrt(gap / whole))
 

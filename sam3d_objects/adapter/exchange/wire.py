@@ -26,7 +26,7 @@ def encode(parameters: AdapterParameters) -> bytes:
         "format": FORMAT,
         "base_fingerprint": manifest.base_fingerprint,
         "keys": [key.name for key in manifest.keys],
-        "layers": {path: [layer.rank, layer.scaling] for path, layer in manifest.layers.items()},
+        "layers": {path: _listed(layer) for path, layer in manifest.layers.items()},
         "held": manifest.held,
         "samples": parameters.samples,
     }
@@ -37,6 +37,7 @@ def encode(parameters: AdapterParameters) -> bytes:
 def most_bytes(manifest: Manifest) -> int:
     """Return how large a message with such an adapter can be; anything larger is something else."""
     names = sum(2 * len(key.name) + 256 for key in manifest.keys) + sum(len(path) + 64 for path in manifest.layers)
+    names += sum(8 * len(layer.parts) for layer in manifest.layers.values())
     return manifest.nbytes + names + _SPARE_BYTES
 
 
@@ -56,7 +57,7 @@ def decode(data: bytes, limit: int) -> AdapterParameters:
         about = _about(data)
         arrays = load(data)
         keys = tuple(_key(name, arrays) for name in about["keys"])
-        layers = {path: Layer(int(rank), float(scaling)) for path, (rank, scaling) in about["layers"].items()}
+        layers = {path: _layer(*values) for path, values in about["layers"].items()}
         manifest = Manifest(str(about["base_fingerprint"]), keys, layers, str(about["held"]))
         samples = about["samples"]
     except (SafetensorError, json.JSONDecodeError, *_MALFORMED) as error:
@@ -77,6 +78,14 @@ def _about(data: bytes) -> Mapping[str, Any]:
     if about["format"] != FORMAT:
         raise ValueError(f"expected the format {FORMAT!r}, got {about['format']!r}")
     return about
+
+
+def _listed(layer: Layer) -> list[Any]:
+    return [layer.rank, layer.scaling, *([layer.parts] if layer.parts else [])]
+
+
+def _layer(rank: Any, scaling: Any, parts: Any = "") -> Layer:
+    return Layer(int(rank), float(scaling), str(parts))
 
 
 def _key(name: Any, arrays: Mapping[str, Any]) -> Key:

@@ -89,9 +89,41 @@ def test_svd_serves_layers_narrower_than_the_rank_and_convolutions() -> None:
 
 
 def test_matrices_without_a_product_are_named() -> None:
-    grouped = by_hand(np.ones((4, 3)), np.ones((4, 2)), HEAD)
-    with pytest.raises(ValueError, match=r"layer\.lora_A: A is \(4, 3\) and B \(4, 2\)"):
-        average([grouped], SVD)
+    for a, b in ((np.ones((5, 3)), np.ones((4, 2))), (np.ones((4, 3)), np.ones((5, 2)))):
+        with pytest.raises(
+            ValueError, match=rf"layer\.lora_A: A is \({len(a)}, 3\) and B \({len(b)}, 2\), which have no"
+        ):
+            average([by_hand(a, b, HEAD)], SVD)
+    with pytest.raises(ValueError, match="which is 2 products and not one"):
+        as_factors(np.ones((4, 3)), np.ones((4, 2)), "x")
+
+
+def _part_products(site: AdapterParameters) -> list[np.ndarray]:
+    """The updates of a fused layer's three parts of rank 2."""
+    arrays = site.by_name
+    blocks = zip(np.split(arrays["layer.lora_A"], 3), np.split(arrays["layer.lora_B"], 3), strict=True)
+    return [b.astype(np.float64) @ a for a, b in blocks]
+
+
+def test_the_parts_of_a_fused_layer_are_averaged_each_for_itself() -> None:
+    """A (6, 6), B (9, 2): q, k and v of three rows each, of rank 2."""
+    generator = np.random.default_rng(0)
+    sites = [by_hand(generator.normal(size=(6, 6)), generator.normal(size=(9, 2)), HEAD, samples) for samples in (1, 3)]
+    means = [(one + 3 * other) / 4 for one, other in zip(*map(_part_products, sites), strict=True)]
+    size = np.linalg.norm(means)
+    found = average(sites, SVD)
+    lost = []
+    for mean, update in zip(means, _part_products(found.parameters), strict=True):
+        u, s, vt = np.linalg.svd(mean)
+        assert np.allclose(update, (u[:, :2] * s[:2]) @ vt[:2], atol=1e-5)
+        lost.append(s[2:])
+    assert found.worst_percent == pytest.approx(100 * np.linalg.norm(lost) / size, rel=1e-5)
+    plain = average(sites, FEDAVG)
+    for name in ("layer.lora_A", "layer.lora_B"):
+        one, other = (site.by_name[name] for site in sites)
+        assert np.allclose(plain.parameters.by_name[name], (one + 3 * other) / 4, atol=1e-6)
+    gaps = np.subtract(means, _part_products(plain.parameters))
+    assert plain.worst_percent == pytest.approx(100 * np.linalg.norm(gaps) / size, rel=1e-5)
 
 
 def test_what_can_not_be_averaged_is_refused() -> None:

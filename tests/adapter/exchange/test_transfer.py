@@ -5,16 +5,23 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from sam3d_objects.adapter.exchange import (
+    FROZEN_A,
+    SVD,
     AdapterParameters,
     Key,
+    average,
     check_same,
+    decode,
+    encode,
     freeze_a,
     get_parameters,
+    most_bytes,
     set_parameters,
 )
-from sam3d_objects.model.lora import freeze_base_params, get_lora_state_dict, inject_lora
+from sam3d_objects.model.lora import freeze_base_params, get_lora_state_dict, inject_lora, use_adapter
 from tests.adapter.exchange.adapters import BASE, NAMES, Small, drawn, small
 
 
@@ -127,3 +134,83 @@ def test_models_without_an_adapter_and_half_precision_are_refused() -> None:
     model.head.requires_grad_(True)
     with pytest.raises(ValueError, match=r"not head.weight \(torch.bfloat16\)"):
         get_parameters(model, BASE)
+
+
+def _words(seed: int = 0) -> nn.Sequential:
+    """An adapted embedding, alike for one seed, whose drawn matrix stays."""
+    torch.manual_seed(7)
+    model = nn.Sequential(nn.Embedding(6, 4))
+    inject_lora(model, ["0"], 2, 4.0, seed=seed)
+    assert freeze_a(model) == 1
+    return model
+
+
+def test_a_frozen_half_of_an_embedding_is_the_drawn_one_and_its_average_is_exact() -> None:
+    model, sites = _words(), []
+    base = model(torch.arange(6)).detach()
+    for word in (1, 4):
+        site = _words()
+        optimizer = torch.optim.SGD([parameter for parameter in site.parameters() if parameter.requires_grad], 0.1)
+        site(torch.tensor([word])).square().sum().backward()
+        optimizer.step()
+        assert not torch.equal(site(torch.tensor([word])), base[[word]])  # with A frozen nothing moved, ever
+        sites.append(site)
+    answers = [get_parameters(site, BASE, samples=1) for site in sites]
+    assert [key.name for key in answers[0].manifest.keys] == ["0.lora_A"]
+    set_parameters(model, average(answers, FROZEN_A).parameters, BASE)
+    mean = torch.stack([site(torch.arange(6)) for site in sites]).mean(0)
+    assert torch.allclose(model(torch.arange(6)), mean, atol=1e-6)
+    with pytest.raises(ValueError, match="the frozen part of the adapter is another one"):
+        set_parameters(model, get_parameters(_words(seed=1), BASE), BASE)
+
+
+def test_of_two_named_adapters_the_one_in_use_is_exchanged() -> None:
+    model = Small()
+    inject_lora(model, ["layer"], 2, 4.0, seed=0)
+    inject_lora(model, ["layer", "head"], 3, 3.0, adapter="spleen", seed=1)
+    found = get_parameters(model, BASE)
+    assert {name: array.shape for name, array in found.by_name.items()} == {
+        "layer.lora_A": (3, 5),
+        "layer.lora_B": (4, 3),
+        "head.lora_A": (3, 4),
+        "head.lora_B": (2, 3),
+    }
+    assert {path: (x.rank, x.scaling) for path, x in found.manifest.layers.items()} == {
+        "layer": (3, 1.0),
+        "head": (3, 1.0),
+    }
+    first = get_lora_state_dict(model, "default")
+    set_parameters(model, AdapterParameters(found.manifest, tuple(x + 1 for x in found.arrays)), BASE)
+    assert torch.equal(model.get_parameter("layer.adapters.spleen.lora_B"), torch.ones(4, 3))
+    use_adapter(model, "default")
+    again = get_parameters(model, BASE)
+    assert list(again.manifest.layers) == ["layer"]  # the head is the other's
+    assert all(np.array_equal(array, first[name]) for name, array in again.by_name.items())
+
+
+def test_a_frozen_a_of_an_adapter_with_a_name_stays_here_too() -> None:
+    model = Small()
+    inject_lora(model, ["layer"], 2, 4.0, adapter="liver", seed=0)
+    freeze_a(model)
+    found = get_parameters(model, BASE)
+    assert [key.name for key in found.manifest.keys] == ["layer.lora_B"]
+    assert found.manifest.held
+
+
+def test_parts_come_back_travel_and_must_be_the_same_blocks() -> None:
+    sites = {}
+    for parts in ("qkv", "q_v", "qk_"):
+        torch.manual_seed(7)
+        model = nn.Sequential(nn.Linear(6, 9))
+        inject_lora(model, patterns={"0": {"rank": 2, "parts": parts}}, seed=0)
+        nn.init.ones_(model.get_parameter("0.lora_B"))
+        sites[parts] = model
+    for model in sites.values():
+        x = torch.randn(3, 6)
+        before, sent = model(x), get_parameters(model, BASE, samples=2)
+        found = decode(encode(sent), most_bytes(sent.manifest))
+        assert found.manifest == sent.manifest
+        set_parameters(model, average([found, sent], SVD).parameters, BASE)
+        assert torch.allclose(model(x), before, atol=1e-5)
+    with pytest.raises(ValueError, match="0 has the parts 'qk_', expected 'q_v'"):
+        set_parameters(sites["q_v"], get_parameters(sites["qk_"], BASE), BASE)

@@ -52,6 +52,7 @@ def one_block(data_root: Path, folder: Path) -> Stage:
     return stage
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # PyTorch's compiler does so
 def test_the_structure_flow_is_traced_whole_and_keeps_its_names(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

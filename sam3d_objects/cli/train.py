@@ -61,11 +61,18 @@ def train(
 def train_adapter(data_root: Path, checkpoint_dir: Path, options: TrainOptions) -> "TrainResult":
     """Train one stage, or the three in turn, and return how it ended."""
     from sam3d_objects.dataset import Manifest
-
-    from .recipe import stage_options
+    from sam3d_objects.training.launch import leave
 
     Manifest.load(data_root)  # what is wrong with the data is said before a large model is read
     _check_run_folder(checkpoint_dir, options.stage)
+    result = _train_stages(data_root, checkpoint_dir, options)
+    leave()
+    return result
+
+
+def _train_stages(data_root: Path, checkpoint_dir: Path, options: TrainOptions) -> "TrainResult":
+    from .recipe import stage_options
+
     if options.stage != ALL:
         return _train_stage(data_root, checkpoint_dir, stage_options(options, options.stage, data_root))
     chosen = checkpoint_dir / BEST_ADAPTER

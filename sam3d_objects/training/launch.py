@@ -69,6 +69,16 @@ def first_process() -> bool:
     return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0) == 0
 
 
+def leave() -> None:
+    """Wait for the other processes, if there are any, and end the connection to them.
+
+    Threads of gloo that are alive when Python ends may abort a process whose work is done.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def launch(device: str, precision: str, devices: int, strategy: str, compiled: bool = False) -> Launched:
     """Join or start the processes of a run.
 

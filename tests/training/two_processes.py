@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from sam3d_objects.training import LoopOptions, MedicalTrainer, NonFiniteLossError, Stage, Validated
+from sam3d_objects.training.launch import leave
 from tests.training.stage_factories import make_toy
 from tests.training.toy_stage import ToyStage
 
@@ -103,6 +104,8 @@ def main(data_root: Path, out: Path) -> None:
         notes["bad"] = str(error)
     rank = torch.distributed.get_rank()
     (out / f"notes.{rank}.json").write_text(json.dumps(notes))
+    leave()
+    assert not torch.distributed.is_initialized()
 
 
 if __name__ == "__main__":

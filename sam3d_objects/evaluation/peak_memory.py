@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MIB = 2**20
@@ -35,7 +36,7 @@ class PeakMemory:
             self.mib += torch.cuda.max_memory_allocated() / _MIB
 
 
-def _torch_on_gpu():  # type: ignore[no-untyped-def]  # a module has no type of its own
+def _torch_on_gpu() -> ModuleType | None:
     """The torch module, if it is loaded and uses a GPU: a process without it has nothing there."""
     torch = sys.modules.get("torch")
     return torch if torch is not None and torch.cuda.is_initialized() else None

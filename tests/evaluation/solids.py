@@ -3,7 +3,7 @@
 import numpy as np
 
 from sam3d_objects.arrays import BoolArray, FloatArray
-from sam3d_objects.evaluation import Case, Material, Truth
+from sam3d_objects.evaluation import Case, Material, Predictor, Truth
 from sam3d_objects.mesh import Mesh, surface_from_field
 from sam3d_objects.volume import SliceInput, Volume, cut_to_mask, slice_input
 
@@ -73,3 +73,16 @@ def ball_case(name: str, radius_mm: float = 10.0, plane: str = "axial", kind: st
         return Material(middle_slice(truth, plane), truth, scan)
 
     return Case(name, name, "ball", plane, kind, 16, load)
+
+
+def killed_after(count: int, predictor: Predictor) -> Predictor:
+    """A predictor that answers `count` times, and is then interrupted."""
+    calls: list[int] = []
+
+    def predict(slice: SliceInput, seed: int) -> Mesh:
+        calls.append(seed)
+        if len(calls) > count:
+            raise KeyboardInterrupt
+        return predictor(slice, seed)
+
+    return predict

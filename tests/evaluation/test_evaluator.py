@@ -1,6 +1,5 @@
 """Every case is a row, whatever a predictor does; a killed evaluation goes on; equal seeds give equal rows."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from sam3d_objects.evaluation.stated import Stated, stated_calibration
 from sam3d_objects.files import read_json
 from sam3d_objects.mesh import Mesh
 from sam3d_objects.volume import SliceInput
-from tests.evaluation.solids import ball_case, ball_mesh, ball_truth
+from tests.evaluation.solids import ball_case, ball_mesh, ball_truth, killed_after
 
 DIAGONAL_MM = ball_truth().diagonal_mm
 BALL = ball_mesh(9.0, points=24)
@@ -171,30 +170,19 @@ class TestResume:
         cases = [ball_case("c1"), ball_case("c2")]
         return evaluate(cases, {"a": predictor, "b": good}, out, artefacts=False, identity=identity)
 
-    def kill_after(self, count: int) -> Callable[[SliceInput, int], Mesh]:
-        calls: list[int] = []
-
-        def predict(slice: SliceInput, seed: int) -> Mesh:
-            calls.append(seed)
-            if len(calls) > count:
-                raise KeyboardInterrupt
-            return good(slice, seed)
-
-        return predict
-
     def test_a_killed_evaluation_does_not_predict_twice(self, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
-            self.run(tmp_path / "killed", self.kill_after(1))
+            self.run(tmp_path / "killed", killed_after(1, good))
         assert not (tmp_path / "killed" / "rows.csv").exists()
-        resumed = self.run(tmp_path / "killed", self.kill_after(1))
+        resumed = self.run(tmp_path / "killed", killed_after(1, good))
         whole = self.run(tmp_path / "whole", good)
         assert [(row.key, row.scores) for row in resumed] == [(row.key, row.scores) for row in whole]
 
     def test_rows_of_another_adapter_are_not_kept(self, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
-            self.run(tmp_path, self.kill_after(1), identity="adapter one")
+            self.run(tmp_path, killed_after(1, good), identity="adapter one")
         with pytest.raises(KeyboardInterrupt):
-            self.run(tmp_path, self.kill_after(1), identity="adapter two")
+            self.run(tmp_path, killed_after(1, good), identity="adapter two")
         assert len((tmp_path / "rows.csv.partial").read_text().splitlines()) == 2 + 2
 
     def test_a_finished_evaluation_is_done_again(self, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sam3d_objects.evaluation.protocols import POINT_METRICS, point_scores, run_
 from sam3d_objects.files import read_json
 from sam3d_objects.mesh import Mesh
 from sam3d_objects.volume import SliceInput
-from tests.evaluation.solids import ball_case, ball_mesh, box_mesh
+from tests.evaluation.solids import ball_case, ball_mesh, box_mesh, killed_after
 
 BALL, BOX = ball_mesh(9.0, (3.0, 0, 0), points=24), box_mesh((0, 0, 0), (4, 7, 10))
 MODULE = "sam3d_objects.evaluation.protocols.point_metrics"
@@ -157,38 +157,27 @@ class TestResume:
         cases = [ball_case("c1"), ball_case("c2", 8.0)]
         return run_protocol(cases, {"a": predictor, "b": boxes}, out, identity=identity)
 
-    def kill_after(self, count: int) -> Callable[[SliceInput, int], Mesh]:
-        calls: list[int] = []
-
-        def predict(slice: SliceInput, seed: int) -> Mesh:
-            calls.append(seed)
-            if len(calls) > count:
-                raise KeyboardInterrupt
-            return good(slice, seed)
-
-        return predict
-
     def test_a_killed_run_does_not_predict_twice(self, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
-            self.run(tmp_path / "killed", self.kill_after(1))
+            self.run(tmp_path / "killed", killed_after(1, good))
         assert not (tmp_path / "killed" / "rows.csv").exists()
         partial = tmp_path / "killed" / "rows.jsonl.partial"
         partial.write_text(partial.read_text() + '{"case": "c2", "pat')  # a line that the kill cut off
-        resumed = self.run(tmp_path / "killed", self.kill_after(1))
+        resumed = self.run(tmp_path / "killed", killed_after(1, good))
         whole = self.run(tmp_path / "whole", good)
         assert [(row.key, row.scores) for row in resumed] == [(row.key, row.scores) for row in whole]
         assert not partial.exists()
 
     def test_rows_of_another_adapter_are_not_kept(self, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
-            self.run(tmp_path, self.kill_after(1))
+            self.run(tmp_path, killed_after(1, good))
         with pytest.raises(KeyboardInterrupt):
-            self.run(tmp_path, self.kill_after(0), identity="two")
+            self.run(tmp_path, killed_after(0, good), identity="two")
         assert len((tmp_path / "rows.jsonl.partial").read_text().splitlines()) == 1
 
     def test_a_damaged_line_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
-            self.run(tmp_path, self.kill_after(1))
+            self.run(tmp_path, killed_after(1, good))
         partial = tmp_path / "rows.jsonl.partial"
         partial.write_text(partial.read_text() + '{"case": "c2"}\n')
         with pytest.raises(ValueError, match=r"rows\.jsonl\.partial holds a line that is not a row"):

@@ -11,7 +11,7 @@ from sam3d_objects.config import MODEL_SYSTEMS, EvaluateOptions
 from sam3d_objects.config.evaluate import BASELINE_SYSTEMS, PATIENT
 from sam3d_objects.evaluation import Predictor, System, prepared_baselines
 from sam3d_objects.evaluation.ceilings import CEILINGS, ENCODE, Ceiling, RoundTrip, encode_ceiling
-from sam3d_objects.evaluation.stated import Stated
+from sam3d_objects.evaluation.predictor import Stated
 from sam3d_objects.mesh import solid_from_shell
 from sam3d_objects.reconstruct import Reconstructor, variants
 from sam3d_objects.reconstruct.spread import spread_mm
@@ -69,7 +69,7 @@ def _stating(way: Reconstructor) -> Predictor:
         mesh = way(slice, seed)
         return Stated(mesh, lambda part: spread_mm(part, way.samples(slice, seed)))
 
-    return predict  # type: ignore[return-value]  # the evaluator takes it in place of a mesh
+    return predict
 
 
 def encode_and_decode(model: "SAM3DObjects") -> Ceiling:

@@ -1,11 +1,12 @@
 """Evaluation: any callable slice -> mesh, judged in patient millimetres on patients that nothing was fitted to."""
 
-from sam3d_objects.evaluation.baselines import BASELINES, Predictor, fit_baselines
+from sam3d_objects.evaluation.baselines import BASELINES, Baseline, fit_baselines
 from sam3d_objects.evaluation.cases import Case, Material, organ_truth, prepared_baselines, prepared_cases
 from sam3d_objects.evaluation.compare import compare, compare_masks
 from sam3d_objects.evaluation.evaluator import evaluate
 from sam3d_objects.evaluation.jobs import Progress, System
 from sam3d_objects.evaluation.metrics import METRICS, Comparison, Metric, Overlap, SurfaceDistances
+from sam3d_objects.evaluation.predictor import Predictor
 from sam3d_objects.evaluation.rows import COLUMNS, Row, read_rows, write_rows
 from sam3d_objects.evaluation.statistics import (
     PairedDifference,
@@ -22,6 +23,7 @@ __all__ = [
     "BASELINES",
     "COLUMNS",
     "METRICS",
+    "Baseline",
     "Case",
     "Comparison",
     "Material",

@@ -19,7 +19,7 @@ from sam3d_objects.files import nearest
 from sam3d_objects.mesh import Mesh, surface_from_field
 from sam3d_objects.volume import SliceInput, Volume
 
-Predictor = Callable[[SliceInput, int], Mesh]
+Baseline = Callable[[SliceInput, int], Mesh]
 """(slice, seed) -> closed mesh in patient mm."""
 
 _RATIOS = np.arange(0.1, 6.0, 0.05)
@@ -138,7 +138,7 @@ def ellipsoid(shapes: TrainingShapes) -> Ellipsoid:
     return Ellipsoid(shapes.grid, {name: fit(examples) for name, examples in shapes.examples.items()})
 
 
-BASELINES: Mapping[str, Callable[[TrainingShapes], Predictor]] = MappingProxyType(
+BASELINES: Mapping[str, Callable[[TrainingShapes], Baseline]] = MappingProxyType(
     {
         "extrusion": extrusion,
         "ellipsoid": ellipsoid,
@@ -149,7 +149,7 @@ BASELINES: Mapping[str, Callable[[TrainingShapes], Predictor]] = MappingProxyTyp
 )
 
 
-def fit_baselines(labels: Sequence[Volume], names: Sequence[str] = tuple(BASELINES)) -> dict[str, Predictor]:
+def fit_baselines(labels: Sequence[Volume], names: Sequence[str] = tuple(BASELINES)) -> dict[str, Baseline]:
     """Fit baselines to one organ.
 
     Args:
@@ -157,7 +157,7 @@ def fit_baselines(labels: Sequence[Volume], names: Sequence[str] = tuple(BASELIN
         names: among BASELINES.
 
     Returns:
-        name -> predictor, in the order of `names`.
+        name -> baseline, in the order of `names`.
 
     Raises:
         ValueError: an unknown name, or no labels.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sam3d_objects.dataset import CaseEntry, Manifest, PreparedCase, evaluation_slices
-from sam3d_objects.evaluation.baselines import BASELINES, Predictor, fit_baselines
+from sam3d_objects.evaluation.baselines import BASELINES, Baseline, fit_baselines
 from sam3d_objects.evaluation.truth import Truth
 from sam3d_objects.evaluation.workers import forked
 from sam3d_objects.files import nearest
@@ -153,7 +153,7 @@ def prepared_baselines(
     names: Sequence[str] = tuple(BASELINES),
     organs: Sequence[str] | None = None,
     workers: int = 0,
-) -> dict[str, dict[str, Predictor]]:
+) -> dict[str, dict[str, Baseline]]:
     """Fit baselines on the training split alone, organ by organ.
 
     Args:
@@ -175,7 +175,7 @@ def prepared_baselines(
         if not entries[organ]:
             raise ValueError(f"no patient of the train split has {organ}: nothing to fit a baseline on")
 
-    def fit(organ: str) -> Iterator[tuple[str, dict[str, Predictor]]]:
+    def fit(organ: str) -> Iterator[tuple[str, dict[str, Baseline]]]:
         labels = [PreparedCase(data_root, entry).box_mask(organ) for entry in entries[organ]]
         yield organ, fit_baselines(labels, names)
 

@@ -11,8 +11,8 @@ from functools import partial
 from types import MappingProxyType
 
 from sam3d_objects.arrays import FloatArray
-from sam3d_objects.evaluation.baselines import Predictor
 from sam3d_objects.evaluation.cases import Material
+from sam3d_objects.evaluation.predictor import Predictor, Stated
 from sam3d_objects.evaluation.shape_models import largest_part
 from sam3d_objects.evaluation.truth import Truth
 from sam3d_objects.mesh import Mesh, ObjectFrame, object_grid_affine, occupancy_grid, surface_from_field
@@ -50,7 +50,7 @@ def is_ceiling(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
-def answer(system: Predictor | Ceiling, material: Material, seed: int) -> Mesh:
+def answer(system: Predictor | Ceiling, material: Material, seed: int) -> Mesh | Stated:
     """What a system makes of a case: a predictor is shown the slice alone, a ceiling the truth."""
     if isinstance(system, Ceiling):
         return system.mesh(material.truth)

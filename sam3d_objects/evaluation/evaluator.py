@@ -7,15 +7,15 @@ from pathlib import Path
 
 from sam3d_objects.evaluation.artefacts import drop_truths, save_artefact, save_truth, write_index
 from sam3d_objects.evaluation.attempt import attempt
-from sam3d_objects.evaluation.baselines import Predictor
 from sam3d_objects.evaluation.cases import Case, Material
 from sam3d_objects.evaluation.ceilings import Ceiling, answer
 from sam3d_objects.evaluation.compare import compare
 from sam3d_objects.evaluation.jobs import Clock, Job, Progress, System, check_judged, judged_rows, missing_jobs
 from sam3d_objects.evaluation.metrics import METRICS
 from sam3d_objects.evaluation.peak_memory import PeakMemory
+from sam3d_objects.evaluation.predictor import Predictor, Stated, mesh_of
 from sam3d_objects.evaluation.rows import PartialRows, Row, check_vacant, is_header, one_line, write_rows
-from sam3d_objects.evaluation.stated import Stated, stated_arrays
+from sam3d_objects.evaluation.stated import stated_arrays
 from sam3d_objects.mesh import Mesh
 
 _DIGITS = 6
@@ -111,11 +111,10 @@ def _judge(case: Case, material: Material, name: str, system: Predictor | Ceilin
     def predict() -> Mesh:
         nonlocal stated
         with peak:
-            predicted: object = answer(system, material, seed)
+            predicted = answer(system, material, seed)
         if isinstance(predicted, Stated):
             stated = predicted
-            return stated.mesh
-        return predicted  # type: ignore[return-value]  # what is no mesh is refused when it is compared
+        return mesh_of(predicted)
 
     def score(mesh: Mesh) -> dict[str, float]:
         nonlocal note

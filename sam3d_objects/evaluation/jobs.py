@@ -6,9 +6,9 @@ import itertools
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from sam3d_objects.evaluation.baselines import Predictor
 from sam3d_objects.evaluation.cases import Case
 from sam3d_objects.evaluation.ceilings import Ceiling
+from sam3d_objects.evaluation.predictor import Predictor
 from sam3d_objects.evaluation.rows import Row, RowKey
 from sam3d_objects.evaluation.workers import can_fork, forked
 

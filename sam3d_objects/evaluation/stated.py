@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from sam3d_objects.arrays import AnyArray, FloatArray
+from sam3d_objects.arrays import AnyArray
 from sam3d_objects.evaluation.artefacts import FOLDER, file_name
 from sam3d_objects.evaluation.calibration import Calibration, calibration_of, pooled_calibration
+from sam3d_objects.evaluation.predictor import Stated
 from sam3d_objects.evaluation.rows import Row
 from sam3d_objects.evaluation.truth import Truth
 from sam3d_objects.mesh import Mesh
 
 # Enough for a share to a few percent; exact distances of all faces would take longer than predicting.
 _FACES = 1000
-
-
-@dataclass(frozen=True, eq=False)
-class Stated:
-    """What a predictor may answer in place of a mesh.
-
-    Args:
-        mesh: the prediction, patient mm.
-        spread: called once, when the prediction's time is taken, with a part of the mesh: (V,) mm at the part's
-            vertices; None where it has none.
-    """
-
-    mesh: Mesh
-    spread: Callable[[Mesh], FloatArray | None]
 
 
 def stated_arrays(stated: Stated, truth: Truth) -> dict[str, AnyArray]:

@@ -10,7 +10,7 @@ from sam3d_objects.config import SYSTEMS, VARIANT_SUFFIXES, EvaluateOptions
 from sam3d_objects.config.evaluate import BASELINE_SYSTEMS, CEILING_SYSTEMS
 from sam3d_objects.evaluation import BASELINES, Truth
 from sam3d_objects.evaluation.ceilings import CEILINGS, ENCODE, Ceiling
-from sam3d_objects.evaluation.stated import Stated
+from sam3d_objects.evaluation.predictor import Stated
 from sam3d_objects.reconstruct import VARIANTS, Reconstructor
 from tests.evaluation.solids import ball_truth, middle_slice
 

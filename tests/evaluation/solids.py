@@ -4,6 +4,7 @@ import numpy as np
 
 from sam3d_objects.arrays import BoolArray, FloatArray
 from sam3d_objects.evaluation import Case, Material, Predictor, Truth
+from sam3d_objects.evaluation.predictor import Stated
 from sam3d_objects.mesh import Mesh, surface_from_field
 from sam3d_objects.volume import SliceInput, Volume, cut_to_mask, slice_input
 
@@ -79,7 +80,7 @@ def killed_after(count: int, predictor: Predictor) -> Predictor:
     """A predictor that answers `count` times, and is then interrupted."""
     calls: list[int] = []
 
-    def predict(slice: SliceInput, seed: int) -> Mesh:
+    def predict(slice: SliceInput, seed: int) -> Mesh | Stated:
         calls.append(seed)
         if len(calls) > count:
             raise KeyboardInterrupt

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam3d_objects.evaluation import BASELINES, Predictor, Truth, compare, fit_baselines
+from sam3d_objects.evaluation import BASELINES, Baseline, Truth, compare, fit_baselines
 from sam3d_objects.evaluation.metrics import dice, slice_dice
 from sam3d_objects.evaluation.slice_frame import TrainingShapes, label_slice, thinned, training_indices
 from sam3d_objects.mesh import surface_from_mask
@@ -33,11 +33,11 @@ def comma(scale: float, shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0), 
 
 
 @pytest.fixture(scope="module")
-def trained() -> dict[str, Predictor]:
+def trained() -> dict[str, Baseline]:
     return fit_baselines([comma(scale, (3.0 * number, 0, 0)) for number, scale in enumerate((0.94, 1.0, 1.06, 0.97))])
 
 
-def judged(predictor: Predictor, label: Volume, plane: str) -> tuple[float, float]:
+def judged(predictor: Baseline, label: Volume, plane: str) -> tuple[float, float]:
     slice = label_slice(label, plane, SIZE // 2 + 2)
     assert slice is not None
     truth = Truth(label, surface_from_mask(label.voxels, label.affine), label.diagonal_mm)
@@ -47,7 +47,7 @@ def judged(predictor: Predictor, label: Volume, plane: str) -> tuple[float, floa
 
 @pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_shape_like_those_of_training_is_found(trained: dict[str, Predictor], plane: str, turned: bool) -> None:
+def test_a_shape_like_those_of_training_is_found(trained: dict[str, Baseline], plane: str, turned: bool) -> None:
     label = comma(1.03, (20.0, -30.0, 5.0), turned)
     scores = {name: judged(predictor, label, plane) for name, predictor in trained.items()}
     assert all(scores[name][0] > 0.85 for name in ("mean_shape", "nearest_shape", "pca_shape")), scores
@@ -55,7 +55,7 @@ def test_a_shape_like_those_of_training_is_found(trained: dict[str, Predictor], 
     assert scores["extrusion"][1] > 0.99  # its cut is the mask
 
 
-def test_the_mask_is_all_that_they_look_at(trained: dict[str, Predictor]) -> None:
+def test_the_mask_is_all_that_they_look_at(trained: dict[str, Baseline]) -> None:
     whole = label_slice(comma(1.0), "axial", SIZE // 2)
     assert whole is not None
     noise = np.random.default_rng(0).normal(size=whole.image.shape).astype(np.float32)
@@ -65,7 +65,7 @@ def test_the_mask_is_all_that_they_look_at(trained: dict[str, Predictor]) -> Non
         assert first.vertices == pytest.approx(second.vertices, abs=1e-3), name
 
 
-def test_another_plane_is_refused(trained: dict[str, Predictor]) -> None:
+def test_another_plane_is_refused(trained: dict[str, Baseline]) -> None:
     plane = oblique_plane((0, 0, 0), np.eye(3), (9, 9), 1.0)
     mask = np.zeros((9, 9), dtype=bool)
     mask[3:6, 3:6] = True
@@ -75,11 +75,11 @@ def test_another_plane_is_refused(trained: dict[str, Predictor]) -> None:
             predictor(slice, 0)
 
 
-def test_the_extrusion_has_the_fitted_thickness(trained: dict[str, Predictor]) -> None:
+def test_the_extrusion_has_the_fitted_thickness(trained: dict[str, Baseline]) -> None:
     slice = label_slice(comma(1.0), "axial", SIZE // 2)
     assert slice is not None
     mesh = trained["extrusion"](slice, 0)
-    ratio = trained["extrusion"].ratios["axial"]  # type: ignore[attr-defined]  # Extrusion, seen as a Predictor
+    ratio = trained["extrusion"].ratios["axial"]  # type: ignore[attr-defined]  # Extrusion, seen as a Baseline
     assert np.ptp(mesh.bounds[:, 2]) == pytest.approx(ratio * np.sqrt(slice.mask.sum()), rel=1e-3)
     assert mesh.is_watertight and mesh.bounds[:, 2].mean() == pytest.approx(slice.plane.affine[2, 3], abs=1e-6)
 

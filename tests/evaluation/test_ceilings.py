@@ -6,6 +6,7 @@ import pytest
 from sam3d_objects.arrays import FloatArray
 from sam3d_objects.evaluation import METRICS, Material, Truth, compare
 from sam3d_objects.evaluation.ceilings import CEILINGS, ENCODE, Ceiling, answer, encode_ceiling, is_ceiling, on_grid
+from sam3d_objects.evaluation.predictor import mesh_of
 from sam3d_objects.mesh import Mesh, solid_from_shell
 from sam3d_objects.volume import SliceInput, Volume
 from tests.evaluation.solids import ball_mesh, ball_truth, middle_slice
@@ -25,7 +26,7 @@ def radii(mesh: Mesh) -> FloatArray:
 
 
 def test_the_true_mesh_is_handed_through(material: Material) -> None:
-    mesh = answer(CEILINGS["ceiling_mesh"], material, 0)
+    mesh = mesh_of(answer(CEILINGS["ceiling_mesh"], material, 0))
     assert mesh is material.truth.mesh
     found = compare(mesh, material.truth, material.slice)
     assert METRICS["dice"].of(found) > 0.98 and METRICS["hd95_mm"].of(found) <= 1
@@ -33,7 +34,7 @@ def test_the_true_mesh_is_handed_through(material: Material) -> None:
 
 @pytest.mark.parametrize(("name", "resolution"), [("ceiling_grid64", 64), ("ceiling_grid32", 32)])
 def test_a_grid_keeps_the_surface_to_half_a_voxel(material: Material, name: str, resolution: int) -> None:
-    mesh = answer(CEILINGS[name], material, 0)
+    mesh = mesh_of(answer(CEILINGS[name], material, 0))
     voxel_mm = 2 * RADIUS_MM / resolution
     assert mesh.is_watertight
     assert np.abs(radii(mesh) - RADIUS_MM).max() < voxel_mm / 2
@@ -54,7 +55,7 @@ def test_a_model_that_gives_everything_back_is_the_grid(material: Material) -> N
         asked.append(grid)
         return grid
 
-    mesh = answer(encode_ceiling(round_trip, 32, "solid"), material, 0)
+    mesh = mesh_of(answer(encode_ceiling(round_trip, 32, "solid"), material, 0))
     assert asked[0].shape == (32, 32, 32) and asked[0].dtype == np.float32
     assert np.array_equal(mesh.vertices, on_grid(material.truth, 32).vertices)
 
@@ -64,7 +65,7 @@ def test_a_model_of_surface_voxels_is_given_the_surface(material: Material) -> N
         assert set(np.unique(grid)) == {0.0, 1.0} and grid[16, 16, 16] == 0, "a shell"
         return solid_from_shell(grid)
 
-    mesh = answer(encode_ceiling(round_trip, 32, "surface"), material, 0)
+    mesh = mesh_of(answer(encode_ceiling(round_trip, 32, "surface"), material, 0))
     assert radii(mesh).mean() == pytest.approx(RADIUS_MM, abs=RADIUS_MM / 32)
 
 
@@ -74,7 +75,7 @@ def test_specks_of_a_decoder_are_cut_off_as_reconstructions_are(material: Materi
         speckled[0, 0, 0] = 1.0
         return speckled
 
-    mesh = answer(encode_ceiling(with_a_speck, 32, "solid"), material, 0)
+    mesh = mesh_of(answer(encode_ceiling(with_a_speck, 32, "solid"), material, 0))
     assert radii(mesh).max() < RADIUS_MM + 1
 
 

@@ -10,7 +10,8 @@ from sam3d_objects.evaluation import METRICS, Case, Predictor, Row, System, eval
 from sam3d_objects.evaluation.artefacts import file_name, grey, truth_name
 from sam3d_objects.evaluation.calibration import LEVELS
 from sam3d_objects.evaluation.ceilings import CEILINGS
-from sam3d_objects.evaluation.stated import Stated, stated_calibration
+from sam3d_objects.evaluation.predictor import Stated
+from sam3d_objects.evaluation.stated import stated_calibration
 from sam3d_objects.files import read_json
 from sam3d_objects.mesh import Mesh
 from sam3d_objects.volume import SliceInput
@@ -146,7 +147,7 @@ def test_a_stated_spread_is_kept_and_judged(tmp_path: Path) -> None:
             assert len(part.faces) <= 1000 < len(BALL.faces)
             return None if spread_mm is None else np.full(len(part.vertices), spread_mm)
 
-        return lambda slice, seed: Stated(BALL, spread)  # type: ignore[return-value]  # in place of a mesh
+        return lambda slice, seed: Stated(BALL, spread)
 
     systems = {"unsure": states(1.1), "none": states(None), "plain": good}
     unsure, none, plain = evaluate([ball_case("c")], systems, tmp_path)

@@ -10,7 +10,7 @@ import plotly.graph_objects
 import pytest
 
 from sam3d_objects.evaluation import Row, SummaryOptions, evaluate, read_rows, write_rows, write_summary
-from sam3d_objects.evaluation.stated import Stated
+from sam3d_objects.evaluation.predictor import Stated
 from sam3d_objects.files import write_json
 from sam3d_objects.mesh import Mesh
 from sam3d_objects.report import ReportFiles, best_baseline, claims, read_results, write_report

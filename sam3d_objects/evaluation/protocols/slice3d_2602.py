@@ -15,11 +15,11 @@ import numpy as np
 
 from sam3d_objects.arrays import FloatArray
 from sam3d_objects.evaluation.attempt import attempt
-from sam3d_objects.evaluation.baselines import Predictor
 from sam3d_objects.evaluation.cases import Case, Material
 from sam3d_objects.evaluation.ceilings import Ceiling, answer
 from sam3d_objects.evaluation.jobs import Clock, Job, Progress, System, check_judged, judged_rows, missing_jobs
 from sam3d_objects.evaluation.peak_memory import PeakMemory
+from sam3d_objects.evaluation.predictor import Predictor, mesh_of
 from sam3d_objects.evaluation.protocols.point_metrics import POINT_METRICS, point_scores, surface_cloud
 from sam3d_objects.evaluation.protocols.point_rows import POINT_COLUMNS, Journal, ceiling_of, write_point_rows
 from sam3d_objects.evaluation.protocols.point_summary import write_point_summary
@@ -119,7 +119,7 @@ def _judge(case: Case, material: Material, shape: _Shape, name: str, system: Pre
 
     def predict() -> Mesh:
         with peak:
-            return answer(system, material, seed)
+            return mesh_of(answer(system, material, seed))
 
     tried = attempt(predict, shape.scores)
     scores = tried.scores or {metric: column.worst for metric, column in POINT_METRICS.items()}

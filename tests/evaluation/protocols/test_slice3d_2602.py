@@ -1,13 +1,12 @@
 """A run of the protocol: a row a case and system with its ceiling, failures counted, killed runs resumed."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sam3d_objects.evaluation import Case, Row, SummaryOptions, System
+from sam3d_objects.evaluation import Case, Predictor, Row, SummaryOptions, System
 from sam3d_objects.evaluation.ceilings import CEILINGS
 from sam3d_objects.evaluation.protocols import POINT_METRICS, point_scores, run_protocol
 from sam3d_objects.files import read_json
@@ -40,7 +39,7 @@ def boxes(slice: SliceInput, seed: int) -> Mesh:
     return BOX
 
 
-def returns(mesh: object) -> Callable[[SliceInput, int], Mesh]:
+def returns(mesh: object) -> Predictor:
     def predict(slice: SliceInput, seed: int) -> Mesh:
         return mesh  # type: ignore[return-value]  # what a foreign predictor may return
 
@@ -87,7 +86,7 @@ def test_every_row_has_its_scores_beside_the_ceiling_of_its_shape(tmp_path: Path
     ],
 )
 def test_a_failure_is_a_row_with_the_worst_scores(
-    tmp_path: Path, predictor: Callable[[SliceInput, int], Mesh], reason: str
+    tmp_path: Path, predictor: Predictor, reason: str
 ) -> None:
     (row,) = run_protocol([ball_case("c")], {"bad": predictor}, tmp_path)
     assert row.failed and row.reason.startswith(reason)
@@ -153,7 +152,7 @@ def test_rows_of_another_evaluation_are_not_written_over(tmp_path: Path) -> None
 
 
 class TestResume:
-    def run(self, out: Path, predictor: Callable[[SliceInput, int], Mesh], identity: str = "one") -> list[Row]:
+    def run(self, out: Path, predictor: Predictor, identity: str = "one") -> list[Row]:
         cases = [ball_case("c1"), ball_case("c2", 8.0)]
         return run_protocol(cases, {"a": predictor, "b": boxes}, out, identity=identity)
 

@@ -34,6 +34,8 @@ class InferenceContract:
         threshold: share of the samples that makes a voxel solid, in (0, 1).
         fit: whether the mesh is moved and scaled to agree with the given mask.
         pointmap: `plane`, or `drop` where its tokens are zeroed.
+        scene_scale_mm: what is 1 in the pointmap and the pose, the same for all slices, so that the network sees
+            millimetres; 0: each slice's own extent, as the released model was trained.
 
     Raises:
         ValueError: a value out of range.
@@ -51,6 +53,7 @@ class InferenceContract:
     threshold: float = 0.5
     fit: bool = True
     pointmap: str = "plane"
+    scene_scale_mm: float = 0.0
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -68,6 +71,7 @@ class InferenceContract:
             "guidance": self.guidance >= 0,
             "samples": self.samples >= 1,
             "threshold": 0 < self.threshold < 1,
+            "scene_scale_mm": 0 <= self.scene_scale_mm < math.inf,
         }
         for name, good in ranges.items():
             if not good:

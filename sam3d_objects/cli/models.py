@@ -24,7 +24,8 @@ _FROM_CONTRACT = ("samples", "steps", "guidance", "threshold", "fit")
 class Models:
     """One base model thrice: as it is, with the adapters, and with them merged.
 
-    The frozen parts are shared; `contract` says how all three are used.
+    The frozen parts are shared; `contract` says how all three are used, but that the base was trained with each slice's
+    own scene scale.
     """
 
     base: "SAM3DObjects"
@@ -32,6 +33,10 @@ class Models:
     merged: "SAM3DObjects"
     adapters: "AdapterSet"
     contract: "InferenceContract"
+
+    def contract_of(self, name: str) -> "InferenceContract":
+        """Return how one of the three is used: `base`, `adapted` or `merged`."""
+        return dataclasses.replace(self.contract, scene_scale_mm=0.0) if name == "base" else self.contract
 
 
 def chosen_adapters(checkpoint: Path, options: EvaluateOptions | ReconstructOptions) -> "AdapterSet":

@@ -16,6 +16,7 @@ from sam3d_objects.model.quantised import frozen_base
 from sam3d_objects.model.stages import DECODER, LATENT, STRUCTURE, adapted_module
 from sam3d_objects.training import LoopOptions, Stage, StructureOptions, StructureStage, ValidationSlices, contract_of
 from sam3d_objects.training.launch import first_process
+from sam3d_objects.training.scene_scale import typical_scene_scale_mm
 from sam3d_objects.training.stages.decoder import DecoderStage
 from sam3d_objects.training.stages.decoder_options import DecoderOptions
 from sam3d_objects.training.stages.latent import LatentFlowStage
@@ -78,7 +79,7 @@ def ready_stage(data_root: Path, options: TrainOptions, beside: str = "") -> Rea
         held_out = TS_SAM3D_Dataset(data_root, "val", organs)
         validation = ValidationSlices(held_out, options.seed, options.validation_slices or 0)
     stage_class, options_class = STAGE_CLASSES[options.stage]
-    contract = contract_of(samples, model, options.pointmap == "drop")
+    contract = contract_of(samples, model, options.pointmap == "drop", _scene_scale_mm(samples, options))
     given = {name: getattr(options, name) for name in _KEPT if getattr(options, name) is not None}
     built = stage_class(
         model,
@@ -127,6 +128,15 @@ def training_slices(data_root: Path, options: TrainOptions) -> TS_SAM3D_Dataset:
         allow_mirror=options.allow_mirror,
         slices_per_plane=options.slices_per_plane,
     )
+
+
+def _scene_scale_mm(samples: TS_SAM3D_Dataset, options: TrainOptions) -> float:
+    """Return what is 1 in all pointmaps; 0 where each slice has its own, or nothing sees a pointmap."""
+    if options.stage != STRUCTURE or options.pointmap == "drop":
+        return 0.0
+    if options.scene_scale_mm is not None:
+        return options.scene_scale_mm
+    return typical_scene_scale_mm(samples)
 
 
 def _judged_organs(samples: TS_SAM3D_Dataset) -> list[str]:

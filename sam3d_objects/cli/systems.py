@@ -44,7 +44,7 @@ def evaluated_systems(
     found: dict[str, System] = {}
     for model in MODEL_SYSTEMS:
         if any(name.split("_")[0] == model for name in names):
-            ways = variants(getattr(models, model), models.contract, options.stages)
+            ways = variants(getattr(models, model), models.contract_of(model), options.stages)
             found |= {f"{model}{suffix}": way for suffix, way in ways.items()}
             if model == STATING and options.protocol == PATIENT:
                 found[model] = _stating(ways[""])

@@ -124,6 +124,12 @@ class TrainOptions:
         0.0, "structure: weight of the self-consistency that keeps a distilled model distilled", minimum=0.0
     )
     pointmap: str = option("plane", "the slice's positions as tokens, or none of them", choices=("plane", "drop"))
+    scene_scale_mm: float | None = option(
+        None,
+        "structure: what is 1 in the slices' positions, the same for all, so that the network sees real sizes; 0: each "
+        "slice's own extent, as the release; not given: a typical one of the training slices",
+        minimum=0.0,
+    )
     target_iou_bar: float = option(
         0.6, "training refuses shapes that encoder and decoder keep less of (IoU)", minimum=0.0, maximum=1.0
     )
@@ -152,7 +158,7 @@ class TrainOptions:
     validation_slices: int | None = _by_stage(
         "validation_slices", "slices that a validation reconstructs, at most", minimum=1
     )
-    validation_samples: int = option(4, "samples that are averaged (K) in a validation", minimum=1)
+    validation_samples: int = option(8, "samples that are averaged (K) in a validation", minimum=1)
     samples: int = option(
         16,
         "kept with the adapter: most samples that are averaged (K); after the structure stage one, half or all of them "

@@ -9,7 +9,7 @@ from typing import Any
 from sam3d_objects.adapter import InferenceContract
 from sam3d_objects.adapter.exchange import AdapterParameters
 
-_SHARED = ("field_of_view", "margin_mm", "modality", "window_hu", "percentiles", "planes", "pointmap")
+_SHARED = ("field_of_view", "margin_mm", "modality", "window_hu", "percentiles", "planes", "pointmap", "scene_scale_mm")
 _MOST = 1_000_000
 
 

@@ -89,13 +89,15 @@ def resize_pointmap(pointmap: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def condition_inputs(
-    image: Tensor, mask: Tensor, pointmap: Tensor | None, size: int
+    image: Tensor, mask: Tensor, pointmap: Tensor | None, size: int, scene_scale: float = 0.0
 ) -> tuple[dict[str, Tensor], PointmapStatistics | None]:
     """Prepare the embedder's inputs.
 
     Args:
         image: (3, Y, X); mask: (1, Y, X); pointmap: (3, y, x) or None (the latent stage takes none).
         size: S, the side of each result.
+        scene_scale: what is 1 in the prepared pointmap, in its unit; 0 measures it in each pointmap, as the release
+            does, so that the network can't tell a small picture from a large one.
 
     Returns:
         `image`, `rgb_image` (3, S, S), `mask`, `rgb_image_mask` (1, S, S) and, with a pointmap, `pointmap`,
@@ -112,6 +114,8 @@ def condition_inputs(
     if pointmap is None:
         return inputs, None
     statistics = pointmap_statistics(pointmap, mask)
+    if scene_scale:
+        statistics = statistics._replace(scale=scene_scale)
     normalised = normalise_pointmap(pointmap, statistics)
     at_image = resize_pointmap(normalised, (image.shape[-2], image.shape[-1]))
     inputs["pointmap"] = _finish(crop(at_image, box), size, "nearest")

@@ -113,13 +113,19 @@ class SAM3DObjects(nn.Module):
         return self.latent
 
     def condition_inputs(
-        self, image01: FloatArray, mask: BoolArray, pointmap: FloatArray, plane_normal: FloatArray
+        self,
+        image01: FloatArray,
+        mask: BoolArray,
+        pointmap: FloatArray,
+        plane_normal: FloatArray,
+        scene_scale_mm: float = 0.0,
     ) -> ConditionInputs:
         """Prepare one slice for the condition embedder.
 
         Args:
             image01: (Y, X) in [0, 1]; mask: (Y, X); pointmap: (Y, X, 3) in the slice camera, mm, NaN outside the scan.
             plane_normal: (3,) the slice's through-plane direction in patient axes, for the plane cue.
+            scene_scale_mm: what is 1 in the prepared pointmap and in the pose; 0: the slice's own median extent.
         """
         grey = torch.from_numpy(np.ascontiguousarray(image01, dtype=np.float32))
         image = grey.expand(3, -1, -1)
@@ -128,7 +134,8 @@ class SAM3DObjects(nn.Module):
             image = (1 - PLANE_CUE_SHARE) * image + PLANE_CUE_SHARE * colour[:, None, None]
         mask_tensor = torch.from_numpy(np.ascontiguousarray(mask)).float()[None]
         points = torch.from_numpy(np.ascontiguousarray(pointmap, dtype=np.float32)).permute(2, 0, 1)
-        tensors, scene = preprocess.condition_inputs(image, mask_tensor, points, self.settings.image_size)
+        size = self.settings.image_size
+        tensors, scene = preprocess.condition_inputs(image, mask_tensor, points, size, scene_scale_mm)
         assert scene is not None
         return ConditionInputs(tensors, scene)
 

@@ -121,7 +121,8 @@ class Reconstructor:
         """Prepare what a slice shows for the condition embedders."""
         camera = SliceCamera.from_plane(seen.plane)
         points = pointmap(seen.plane, camera, seen.valid)
-        return self.model.condition_inputs(image01, seen.mask, points, camera.camera_axes[2])
+        scale_mm = self.contract.scene_scale_mm
+        return self.model.condition_inputs(image01, seen.mask, points, camera.camera_axes[2], scale_mm)
 
     def _solids(self, tokens: Tensor) -> list[FloatArray]:
         """Decode shape tokens (K, T, c) to solid fields (R, R, R)."""

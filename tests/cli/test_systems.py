@@ -1,5 +1,6 @@
 """What can be asked for by name is there, in the order asked for."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,21 @@ def test_models_variants_and_ceilings_by_name(random_base: Path, adapter: Path, 
         assert way.model is getattr(models, name.split("_")[0])
     for name in ("ceiling_encode", "ceiling_mesh"):
         assert isinstance(systems[name], Ceiling)
+
+
+def test_the_base_keeps_the_scene_scale_that_it_was_trained_with(
+    random_base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    options = EvaluateOptions(systems="base,adapted_nofit", stages="structure")
+    models = load_models(str(random_base), adapter, options)
+    metric = dataclasses.replace(models, contract=dataclasses.replace(models.contract, scene_scale_mm=5.3))
+    systems = evaluated_systems(metric, tmp_path / "unused", ["ball"], tmp_path / "out", options)
+    slice = middle_slice(ball_truth())
+    for name, scale_mm in (("base", 0.0), ("adapted_nofit", 5.3)):
+        way = systems[name]
+        assert isinstance(way, Reconstructor) and way.contract.scene_scale_mm == scale_mm
+        scene = way.condition_inputs(slice).scene
+        assert (scene.scale == 5.3) == (scale_mm == 5.3)
 
 
 def test_the_adapted_model_states_its_spread_after_its_mesh(random_base: Path, adapter: Path, tmp_path: Path) -> None:

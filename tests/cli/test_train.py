@@ -16,7 +16,7 @@ from sam3d_objects.cli import stages as stages_module
 from sam3d_objects.cli import train as train_module
 from sam3d_objects.cli.main import FAILED, main
 from sam3d_objects.cli.overfit import GOALS, Goal, check_learnt
-from sam3d_objects.cli.stages import loop_options, ready_stage
+from sam3d_objects.cli.stages import loop_options, ready_stage, training_slices
 from sam3d_objects.cli.train import train_adapter
 from sam3d_objects.config import TrainOptions
 from sam3d_objects.dataset import PrepareOptions, prepare
@@ -24,6 +24,7 @@ from sam3d_objects.files import read_json
 from sam3d_objects.model import SAM3DObjects
 from sam3d_objects.model.lora import has_lora
 from sam3d_objects.model.stages import STAGES, adapted_module
+from sam3d_objects.training.scene_scale import typical_scene_scale_mm
 from sam3d_objects.training.stages.decoder import DecoderStage
 from sam3d_objects.volume import Volume, write_nifti
 from tests.training.conftest import data_root
@@ -122,6 +123,27 @@ def test_methods_without_lora_train_all_of_the_stage(data_root: Path, tmp_path: 
     assert set(record.trained) == {name for name, _ in flow.named_parameters()}
     assert not record.layers
     assert record.meta.training["latent"]["method"] == method
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "expected_mm"),
+    [
+        ("structure", {}, None),
+        ("structure", {"scene_scale_mm": 0.0}, 0.0),
+        ("structure", {"scene_scale_mm": 5.0}, 5.0),
+        ("structure", {"pointmap": "drop"}, 0.0),
+        ("decoder", {}, 0.0),
+    ],
+)
+def test_the_structure_sees_millimetres_unless_told_otherwise(
+    data_root: Path, stage: str, options: dict[str, Any], expected_mm: float | None
+) -> None:
+    chosen = of(stage, **options).of_stage(stage)
+    found_mm = ready_stage(data_root, chosen).built.contract.scene_scale_mm
+    if expected_mm is None:
+        assert found_mm == typical_scene_scale_mm(training_slices(data_root, chosen)) > 0
+    else:
+        assert found_mm == expected_mm
 
 
 def test_the_threshold_is_chosen_once_and_only_for_the_structure(data_root: Path, tmp_path: Path) -> None:

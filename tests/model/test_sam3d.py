@@ -26,15 +26,17 @@ def with_settings(model: SAM3DObjects, **changes: object) -> SAM3DObjects:
     return model
 
 
-def slice_of(model: SAM3DObjects, plane_name: str = "axial") -> ConditionInputs:
-    """A grey square in the middle of a slice of 2 mm pixels, 20 x 30."""
+def slice_of(
+    model: SAM3DObjects, plane_name: str = "axial", pixel_mm: float = 2.0, scene_scale_mm: float = 0.0
+) -> ConditionInputs:
+    """A grey square in the middle of a slice of 20 x 30 pixels."""
     axes = {"axial": np.eye(3), "sagittal": np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])}[plane_name]
-    plane = oblique_plane([10.0, -4.0, 3.0], axes, (20, 30), 2.0)
+    plane = oblique_plane([10.0, -4.0, 3.0], axes, (20, 30), pixel_mm)
     camera = SliceCamera.from_plane(plane)
     mask = np.zeros((20, 30), dtype=bool)
     mask[8:12, 13:17] = True
     points = pointmap(plane, camera)
-    return model.condition_inputs(np.where(mask, 0.8, 0.2), mask, points, camera.camera_axes[2])
+    return model.condition_inputs(np.where(mask, 0.8, 0.2), mask, points, camera.camera_axes[2], scene_scale_mm)
 
 
 def test_inputs_of_a_slice(model: SAM3DObjects) -> None:
@@ -48,6 +50,16 @@ def test_inputs_of_a_slice(model: SAM3DObjects) -> None:
     assert prepared.scene.scale == pytest.approx(16.0, abs=2.0)
     assert prepared.tensors["pointmap"][2].abs().max() == 0, "a plane is flat in its own camera"
     assert model.embed({name: value[None] for name, value in prepared.tensors.items()}).shape == (1, TOKENS, WIDTH)
+
+
+def test_a_scene_scale_lets_the_network_see_millimetres(model: SAM3DObjects) -> None:
+    small, large = slice_of(model, pixel_mm=2.0), slice_of(model, pixel_mm=4.0)
+    assert all(torch.equal(value, large.tensors[name]) for name, value in small.tensors.items())
+    small, large = (slice_of(model, pixel_mm=mm, scene_scale_mm=8.0) for mm in (2.0, 4.0))
+    assert small.scene.scale == large.scene.scale == 8.0
+    for name, value in small.tensors.items():
+        factor = 2 if "pointmap" in name else 1
+        torch.testing.assert_close(factor * value, large.tensors[name])
 
 
 def test_the_plane_cue_colours_the_image(model: SAM3DObjects) -> None:

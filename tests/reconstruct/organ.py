@@ -86,10 +86,15 @@ class TrueModel(SAM3DObjects):
         self.pose, self.scene = Pose(rotation, center, frame.size_mm), PointmapStatistics(torch.zeros(3), 1.0)
 
     def condition_inputs(
-        self, image01: FloatArray, mask: BoolArray, pointmap: FloatArray, plane_normal: FloatArray
+        self,
+        image01: FloatArray,
+        mask: BoolArray,
+        pointmap: FloatArray,
+        plane_normal: FloatArray,
+        scene_scale_mm: float = 0.0,
     ) -> ConditionInputs:
         """Prepare the slice as every model does; its statistics encode the pose."""
-        prepared = super().condition_inputs(image01, mask, pointmap, plane_normal)
+        prepared = super().condition_inputs(image01, mask, pointmap, plane_normal, scene_scale_mm)
         self.scene = prepared.scene
         return prepared
 

@@ -13,6 +13,7 @@ from sam3d_objects.adapter import load_adapter
 from sam3d_objects.dataset import Augment, TS_SAM3D_Dataset
 from sam3d_objects.mesh import Mesh, occupancy_grid
 from sam3d_objects.model import SAM3DObjects
+from sam3d_objects.model.preprocess import PointmapStatistics
 from sam3d_objects.training import (
     LoopOptions,
     MedicalTrainer,
@@ -21,6 +22,8 @@ from sam3d_objects.training import (
     ValidationSlices,
     contract_of,
 )
+from sam3d_objects.training.scene_scale import typical_scene_scale_mm
+from sam3d_objects.training.tokens import CachedRow
 from tests.training.small_model import small_model
 
 
@@ -221,6 +224,38 @@ def test_pointmap_tokens_are_dropped_as_the_contract_says(model: SAM3DObjects, d
     assert zero.tolist() == [False] * 20 + [True] * 8
     with pytest.raises(ValueError, match="pointmap is 'drop'"):
         StructureStage(model, train, None, tmp_path, contract, StructureOptions())
+
+
+def test_one_scene_scale_serves_all_slices(model: SAM3DObjects, data_root: Path, tmp_path: Path) -> None:
+    train = TS_SAM3D_Dataset(data_root, "train")
+    stages = [
+        StructureStage(
+            *(model, train, None, tmp_path / "targets", contract_of(train, model, scene_scale_mm=scale_mm)),
+            StructureOptions(target_iou_bar=0.0, cache_epochs=1),
+        )
+        for scale_mm in (0.0, 5.3)
+    ]
+    for stage in stages:
+        stage.prepare(torch.device("cpu"), print)
+    samples = [train[index] for index in range(len(train))]
+    own, metric = ([stage.train_samples[index] for index in range(len(train))] for stage in stages)
+    for sample, one, other in zip(samples, own, metric, strict=True):
+        assert isinstance(one, CachedRow) and isinstance(other, CachedRow)
+        assert not torch.equal(one.tensors["tokens"], other.tensors["tokens"]), "cached apart"
+        latents = {name: other.tensors[f"latent.{name}"] for name in model.latent_shapes(1)}
+        pose = model.pose_from_tokens(latents, PointmapStatistics(torch.zeros(3), 5.3))
+        assert pose.size == pytest.approx(sample.frame.size_mm, rel=1e-5)
+
+
+def test_the_typical_scene_scale_is_a_power_of_two_near_the_median(model: SAM3DObjects, data_root: Path) -> None:
+    train = TS_SAM3D_Dataset(data_root, "train")
+    scales_mm = [
+        model.condition_inputs(one.image01, one.slice.mask, one.pointmap, one.camera.camera_axes[2]).scene.scale
+        for one in (train[index] for index in range(len(train)))
+    ]
+    found_mm = typical_scene_scale_mm(train)
+    assert found_mm in {2.0**power for power in range(10)}
+    assert 2**-0.5 <= found_mm / sorted(scales_mm)[len(scales_mm) // 2] <= 2**0.5
 
 
 def test_a_run_on_other_data_or_options_is_not_resumed(data_root: Path, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ class StructureStage:
             encoder=fingerprint(self.model.structure_encoder),
             settings=str(self.model.settings),
             drop_pointmap=self.options.drop_pointmap,
+            scene_scale_mm=self.contract.scene_scale_mm,
             data={name: part for name, part in self.shapes.record().items() if name != "validation_slices"},
         )
 
@@ -116,7 +117,11 @@ class StructureStage:
 
     def _tensors(self, sample: Sample) -> dict[str, Tensor]:
         inputs = self.model.condition_inputs(
-            sample.image01, sample.slice.mask, sample.pointmap, sample.camera.camera_axes[2]
+            sample.image01,
+            sample.slice.mask,
+            sample.pointmap,
+            sample.camera.camera_axes[2],
+            self.contract.scene_scale_mm,
         )
         pose = Pose(
             rotation=torch.from_numpy(sample.camera.object_rotation().T.copy()),  # for row vectors

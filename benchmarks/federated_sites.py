@@ -2,10 +2,15 @@
 
     python benchmarks/federated_sites.py --data_root data/hippocampus --out runs/federated [--sites 3] [--epochs 24]
 
-The training patients are dealt out among the sites, each with a prepared folder of its own. Pooled training sees all
-of them; a federated run has as many epochs, in rounds. With n sites each takes batches an n-th as large at a learning
-rate the root of n as high: a site then makes as many steps as pooled training, all together see as many samples, and
-their average moves as pooled training does (the square-root rule for Adam, Malladi et al. 2022, arXiv 2205.10287).
+The training patients are dealt out among the sites, each with a prepared folder of its own; pooled training sees all
+of them. A site makes as many steps as pooled training, in rounds, in one of two ways:
+
+- with pooled training's batch and learning rate (`--batches whole`): of n sites each then takes n epochs for one. Sites
+  work at the same time, each on its own computer, so that this takes as long as pooled training.
+- with batches an n-th as large at a learning rate the root of n as high (`--batches shared`): all together then see as
+  many samples, and their average moves as pooled training does (the square-root rule for Adam, Malladi et al. 2022,
+  arXiv 2205.10287).
+
 Every adapter is then scored on the same slices of the validation patients, at the best of a few thresholds. It may be
 killed at any moment and called again. Results: OUT/federated.md and OUT/federated.json.
 """
@@ -38,6 +43,7 @@ from sam3d_objects.reconstruct import Reconstructor
 from sam3d_objects.training.tokens import TOKENS_FOLDER
 
 POOLED = "pooled"
+WHOLE, SHARED = "whole", "shared"
 THRESHOLDS = (0.3, 0.4, 0.5)
 DRAWS = 2000
 _NOT_TOKENS = shutil.ignore_patterns(TOKENS_FOLDER)  # these belong to a data set as a whole
@@ -85,8 +91,10 @@ def make_site(data_root: Path, folder: Path, options: TrainOptions, rule: str) -
     )
 
 
-def of_sites(options: TrainOptions, sites: int) -> TrainOptions:
-    """Return the options of one of several sites: its part of a pooled batch, and the rate that goes with it."""
+def of_sites(options: TrainOptions, sites: int, batches: str) -> TrainOptions:
+    """Return the options of one of several sites: its batch, and the rate that goes with it."""
+    if batches == WHOLE:
+        return options
     assert options.batch_size is not None and options.lr is not None, "of one stage"
     batch = max(1, round(options.batch_size / sites))
     return dataclasses.replace(options, batch_size=batch, lr=options.lr * math.sqrt(sites))
@@ -186,8 +194,11 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data_root", type=Path, required=True, help="prepared data set")
     parser.add_argument("--out", type=Path, required=True, help="folder of this experiment")
     parser.add_argument("--sites", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=24, help="of all rounds, and of pooled training")
-    parser.add_argument("--epochs_per_round", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=24, help="of pooled training (default 24)")
+    parser.add_argument(
+        "--rounds", type=int, default=12, help="rounds in which a site makes as many steps (default 12)"
+    )
+    parser.add_argument("--batches", choices=(WHOLE, SHARED), default=WHOLE, help="of a site (default whole)")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--lr", type=float, default=None, help="default: that of `sam3d-med train`")
     parser.add_argument("--variants", type=int, default=8, help="warped copies of each organ")
@@ -218,7 +229,8 @@ def main(words: Sequence[str]) -> None:
         validation_slices=4,
     ).of_stage(STRUCTURE)
     out: Path = asked.out
-    plan = Plan(-(-asked.epochs // asked.epochs_per_round), asked.epochs_per_round, min_sites=asked.sites)
+    epochs = asked.epochs * (asked.sites if asked.batches == WHOLE else 1)
+    plan = Plan(asked.rounds, -(-epochs // asked.rounds), min_sites=asked.sites)
     file = out / "federated.json"
     results: dict[str, Any] = read_json(file)["results"] if file.is_file() else {}
     weights = full_weights(asked.base)
@@ -232,7 +244,7 @@ def main(words: Sequence[str]) -> None:
         elif name != "base":
             one = dataclasses.replace(plan, rule=name)
             data = deal_out(asked.data_root, out / "data", asked.sites, asked.seed)
-            cost, adapter = federated(data, out / name, of_sites(options, asked.sites), one), out / name / "adapter"
+            cost, adapter = federated(data, out / name, of_sites(options, asked.sites, asked.batches), one), out / name / "adapter"
         results[name] = {"cost": cost, "dice": scores(adapter, asked.data_root, options, asked.slices)}
         write_json(file, {"options": dataclasses.asdict(options), "full_weights": weights, "results": results})
         if POOLED in results:

@@ -69,8 +69,9 @@ def test_gaps_are_between_the_same_slices_each_system_at_its_best_threshold() ->
 def test_a_site_takes_its_part_of_a_batch_at_a_higher_rate() -> None:
     options = TrainOptions().of_stage("structure")
     assert options.lr is not None
-    assert of_sites(options, 4).lr == pytest.approx(2 * options.lr)
-    assert [of_sites(options, sites).batch_size for sites in (1, 3, 40)] == [16, 5, 1]
+    assert of_sites(options, 4, "shared").lr == pytest.approx(2 * options.lr)
+    assert [of_sites(options, sites, "shared").batch_size for sites in (1, 3, 40)] == [16, 5, 1]
+    assert of_sites(options, 3, "whole") == options
 
 
 def test_the_command_line_reads() -> None:

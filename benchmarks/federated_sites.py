@@ -244,7 +244,8 @@ def main(words: Sequence[str]) -> None:
         elif name != "base":
             one = dataclasses.replace(plan, rule=name)
             data = deal_out(asked.data_root, out / "data", asked.sites, asked.seed)
-            cost, adapter = federated(data, out / name, of_sites(options, asked.sites, asked.batches), one), out / name / "adapter"
+            cost = federated(data, out / name, of_sites(options, asked.sites, asked.batches), one)
+            adapter = out / name / "adapter"
         results[name] = {"cost": cost, "dice": scores(adapter, asked.data_root, options, asked.slices)}
         write_json(file, {"options": dataclasses.asdict(options), "full_weights": weights, "results": results})
         if POOLED in results:

@@ -133,7 +133,8 @@ def _use(meta: AdapterMeta) -> str:
     if contract.field_of_view == "mask_margin":
         view = f"the slice cut to the mask and {contract.margin_mm:g} mm around it"
     planes = ", ".join(contract.planes)
-    return f"made for: {contract.modality.upper()} ({intensity}), {planes} slices; it sees {view}"
+    scale = f"; 1 in its positions is {contract.scene_scale_mm:g} mm" if contract.scene_scale_mm else ""
+    return f"made for: {contract.modality.upper()} ({intensity}), {planes} slices; it sees {view}{scale}"
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:

@@ -23,6 +23,8 @@ STAGE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "lr": 2e-3,
         "lora_mlp": True,
         "train_heads": True,
+        "time_mean": -1.0,
+        "time_std": 1.4,
         "validate_every": 9,
         "validation_slices": 36,
     },
@@ -32,6 +34,8 @@ STAGE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "lr": 1e-3,
         "lora_mlp": True,
         "train_heads": True,
+        "time_mean": 0.0,
+        "time_std": 1.2,
         "validate_every": 2,
         "validation_slices": 18,
     },
@@ -58,7 +62,7 @@ OVERFIT_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 def _by_stage(name: str, help: str, minimum: float | None = None) -> Any:
     """Return an option whose default the stages have, and whose help says so."""
-    defaults = ", ".join(f"{stage} {values[name]}" for stage, values in STAGE_DEFAULTS.items())
+    defaults = ", ".join(f"{stage} {values[name]}" for stage, values in STAGE_DEFAULTS.items() if name in values)
     return option(None, f"{help} [{defaults}]", minimum=minimum)
 
 
@@ -117,8 +121,8 @@ class TrainOptions:
     condition_dropout: float = option(
         0.1, "share of samples without the condition, for guidance", minimum=0.0, maximum=1.0
     )
-    time_mean: float = option(0.0, "mean of the logit-normal flow time; the release was trained with -1")
-    time_std: float = option(1.2, "standard deviation of the logit-normal flow time; the release: 1", minimum=0.0)
+    time_mean: float | None = _by_stage("time_mean", "mean of the logit-normal flow time; the release: -1")
+    time_std: float | None = _by_stage("time_std", "its standard deviation; the release: 1", 0.0)
     draws: int = option(2, "draws of time and noise for each slice in a batch", minimum=1)
     shortcut_weight: float = option(
         0.0, "structure: weight of the self-consistency that keeps a distilled model distilled", minimum=0.0

@@ -133,14 +133,15 @@ def test_the_card_says_what_it_must(folder: Path) -> None:
 
 
 def test_the_card_of_a_released_base_carries_its_licence(tmp_path: Path) -> None:
-    ct = InferenceContract(field_of_view="scan", modality="ct")
+    ct = InferenceContract(field_of_view="scan", modality="ct", scene_scale_mm=64.0)
     meta = AdapterMeta(
         stage="structure", base_name="sam-3d-objects", base_fingerprint="f", organs=("liver",), contract=ct
     )
     save_adapter(tmp_path / "a", adapted(), CONFIG, meta)
     card = (tmp_path / "a/README.md").read_text()
     assert "come under the **SAM License**" in card and "license: other" in card
-    assert "None were recorded." in card and "window -160 to 240 HU" in card and "the whole slice" in card
+    assert "None were recorded." in card and "window -160 to 240 HU" in card
+    assert "the whole slice; 1 in its positions is 64 mm" in card
 
 
 def test_saving_again_replaces_and_other_peoples_files_stay(folder: Path) -> None:

@@ -24,12 +24,21 @@ def test_round_trip_through_plain_values() -> None:
     assert AdapterMeta.from_dict(record) == meta
 
 
+def test_an_adapter_of_before_has_each_slices_own_scale() -> None:
+    meta = AdapterMeta(stage="structure", base_name="tiny", base_fingerprint="f", organs=("liver",), contract=CONTRACT)
+    record = meta.to_dict()
+    del record["contract"]["scene_scale_mm"]
+    assert AdapterMeta.from_dict(record).contract.scene_scale_mm == 0.0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"field_of_view": "crop"}, "field_of_view is one of scan, mask_margin; got 'crop'"),
         ({"modality": "CT"}, "modality is one of"),
         ({"pointmap": "depth"}, "pointmap is one of plane, drop"),
+        ({"scene_scale_mm": -8.0}, "scene_scale_mm is out of range: -8.0"),
+        ({"scene_scale_mm": float("inf")}, "scene_scale_mm is out of range: inf"),
         ({"margin_mm": -1.0}, "margin_mm is out of range: -1.0"),
         ({"window_hu": (40.0, 40.0)}, "window_hu is out of range"),
         ({"percentiles": (0.5, 101.0)}, "percentiles is out of range"),

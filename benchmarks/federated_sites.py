@@ -140,7 +140,7 @@ def scores(adapter: Path | None, data_root: Path, options: TrainOptions, most: i
         load_adapter(adapter, model.structure_flow, base_fingerprint=stage_fingerprint(model, STRUCTURE))
         contract = read_adapter(adapter).meta.contract
     else:
-        contract = dataclasses.replace(ready_stage(data_root, options).built.contract, scene_scale_mm=0.0)
+        contract = ready_stage(data_root, options).built.contract.of_base()
     reconstruct = Reconstructor(model, dataclasses.replace(contract, samples=options.samples), "structure")
     found = []
     for one in slices:

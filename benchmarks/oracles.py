@@ -161,6 +161,13 @@ class Bench:
         return predict
 
 
+def spread_cases(data_root: Path, seed: int, split: str, most: int | None) -> list[Case]:
+    """Return a split's slices, at most `most` of them, spread over the patients."""
+    cases = prepared_cases(data_root, seed=seed, split=split)
+    chosen = np.linspace(0, len(cases) - 1, min(most or len(cases), len(cases))).round().astype(int)
+    return [cases[number] for number in chosen]
+
+
 def judge(
     checkpoint: Path, data_root: Path, out: Path, options: ReconstructOptions, split: str, most: int | None
 ) -> list[Row]:
@@ -168,15 +175,14 @@ def judge(
     manifest = Manifest.load(data_root)
     model, contract = load_adapted(checkpoint, options)
     check_fits(contract, manifest)
-    cases = prepared_cases(data_root, seed=options.seed, split=split)
-    chosen = np.linspace(0, len(cases) - 1, min(most or len(cases), len(cases))).round().astype(int)
+    cases = spread_cases(data_root, options.seed, split, most)
     bench = Bench(model, contract)
     oracles = {name: make for name, make in ORACLES.items() if model.latent is not None or make is not Drawn.refined}
     adapter = "".join(sorted(path.read_text(encoding="utf-8") for path in checkpoint.rglob("sam3d.json")))
     with Progress() as bar:
-        task = bar.add_task("oracles", total=len(chosen) * len(oracles))
+        task = bar.add_task("oracles", total=len(cases) * len(oracles))
         return evaluate(
-            [bench.case(cases[number]) for number in chosen],
+            [bench.case(case) for case in cases],
             {name: bench.system(make) for name, make in oracles.items()},
             out,
             options.seed,
@@ -200,27 +206,37 @@ def tables(rows: list[Row], title: str) -> tuple[dict[str, object], str]:
     return {"systems": figures, "differences": differences}, text
 
 
-def main() -> None:
-    """Score the oracles and print their table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(description: str | None, split: str) -> argparse.Namespace:
+    """Read a command line that names an adapter and slices; `split` is whose, unless it says so."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, help="adapter of the structure stage, or a set")
     parser.add_argument("--data_root", type=Path, required=True, help="prepared data set")
-    parser.add_argument("--out", type=Path, required=True, help="folder for rows and tables")
+    parser.add_argument("--out", type=Path, required=True, help="folder for what is found")
     parser.add_argument("--base", default="tiny", help="base model of the adapter (default tiny)")
-    parser.add_argument("--split", default="test", choices=("test", "val", "train"), help="default test")
+    parser.add_argument("--split", default=split, choices=("test", "val", "train"), help=f"default {split}")
     parser.add_argument("--most", type=int, help="at most so many slices (default all)")
     parser.add_argument("--samples", type=int, help="samples K (default: the adapter's)")
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda")
     parser.add_argument("--seed", type=int, default=0, help="of the random slices and of the samples (default 0)")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def write_found(out: Path, name: str, found: object, text: str) -> None:
+    """Write OUT/NAME.json and OUT/NAME.md, and print the text."""
+    write_json(out / f"{name}.json", found)
+    with atomic_path(out / f"{name}.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def main() -> None:
+    """Score the oracles and print their table."""
+    given = arguments(__doc__, "test")
     options = ReconstructOptions(base=given.base, samples=given.samples, device=given.device, seed=given.seed)
     rows = judge(given.checkpoint, given.data_root, given.out, options, given.split, given.most)
     patients = len({row.patient for row in rows})
     found, text = tables(rows, f"{given.split} split of {given.data_root}, {patients} patients, {given.checkpoint}.")
-    write_json(given.out / "oracles.json", found)
-    with atomic_path(given.out / "oracles.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(text)
+    write_found(given.out, "oracles", found, text)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ one of them at random. A model whose shapes are no better has not learnt to look
 .json.
 """
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,14 +17,12 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from benchmarks.oracles import Drawn
+from benchmarks.oracles import EVEN, Drawn, arguments, spread_cases, write_found
 from sam3d_objects.arrays import FloatArray
 from sam3d_objects.cli.evaluate import check_fits
 from sam3d_objects.cli.models import load_adapted
 from sam3d_objects.config import ReconstructOptions
 from sam3d_objects.dataset import Manifest, TS_SAM3D_Dataset
-from sam3d_objects.evaluation import prepared_cases
-from sam3d_objects.files import atomic_path, write_json
 from sam3d_objects.mesh import Mesh, occupancy_grid
 from sam3d_objects.reconstruct import Reconstructor
 from sam3d_objects.volume import PLANES
@@ -36,7 +33,7 @@ COLUMNS = {
     "size_percent": "size, %",
     "shape_dice": "shape, Dice",
 }
-EVEN = 0.5  # the share at which a mean of solids is cut
+BLIND = ("mean organ", "random organ")  # shapes that need no slice
 
 
 def soft_dice(a: FloatArray, b: FloatArray) -> float:
@@ -84,21 +81,16 @@ def measure(
     check_fits(contract, Manifest.load(data_root))
     reconstructor = Reconstructor(model, dataclasses.replace(contract, fit=False), "structure")
     settings = model.settings
-    cases = prepared_cases(data_root, seed=options.seed, split=split)
-    chosen = np.linspace(0, len(cases) - 1, min(most or len(cases), len(cases))).round().astype(int)
     known: dict[str, FloatArray] = {}
     rows = []
-    for number in track(chosen.tolist(), description="slices"):
-        case = cases[number]
+    for case in track(spread_cases(data_root, options.seed, split, most), description="slices"):
         if case.organ not in known:
             known[case.organ] = training_shapes(data_root, case.organ, settings.resolution, settings.occupancy)
         drawn = Drawn(reconstructor, case.load(), options.seed)
         truth, others = drawn.occupancy.astype(np.float64), known[case.organ]
-        blind = {
-            "mean organ": soft_dice((others.mean(axis=0) > EVEN).astype(np.float64), truth),
-            "random organ": float(np.mean([soft_dice(other, truth) for other in others])),
-        }
-        rows.append((case.plane, errors_of(drawn) | blind))
+        mean = soft_dice((others.mean(axis=0) > EVEN).astype(np.float64), truth)
+        random = float(np.mean([soft_dice(other, truth) for other in others]))
+        rows.append((case.plane, errors_of(drawn) | dict(zip(BLIND, (mean, random), strict=True))))
     return rows
 
 
@@ -110,37 +102,23 @@ def summary(rows: Sequence[tuple[str, dict[str, float]]]) -> tuple[dict[str, dic
         if own:
             found[plane] = {name: float(np.mean([errors[name] for errors in own])) for name in own[0]}
             found[plane]["slices"] = len(own)
-    head = [*(f"{title}, {how}" for title in COLUMNS.values() for how in ("one", "all")), "mean organ", "random organ"]
-    lines = [f"| plane | slices | {' | '.join(head)} |", "|---" * (len(head) + 2) + "|"]
+    titles = {f"{how} {name}": f"{title}, {how}" for name, title in COLUMNS.items() for how in ("one", "all")}
+    titles |= {name: name for name in BLIND}
+    lines = [f"| plane | slices | {' | '.join(titles.values())} |", "|---" * (len(titles) + 2) + "|"]
     for plane, means in found.items():
-        names = [*(f"{how} {name}" for name in COLUMNS for how in ("one", "all")), "mean organ", "random organ"]
-        digits = [3 if "dice" in name or "organ" in name else 1 for name in names]
-        cells = [f"{means[name]:.{places}f}" for name, places in zip(names, digits, strict=True)]
+        cells = [f"{means[name]:.{3 if 'dice' in name or name in BLIND else 1}f}" for name in titles]
         lines.append(f"| {plane} | {means['slices']:.0f} | {' | '.join(cells)} |")
     return found, "\n".join([*lines, ""])
 
 
 def main() -> None:
     """Measure and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="adapter of the structure stage, or a set")
-    parser.add_argument("--data_root", type=Path, required=True, help="prepared data set")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the table")
-    parser.add_argument("--base", default="tiny", help="base model of the adapter (default tiny)")
-    parser.add_argument("--split", default="val", choices=("test", "val", "train"), help="default val")
-    parser.add_argument("--most", type=int, help="at most so many slices (default all)")
-    parser.add_argument("--samples", type=int, help="samples K (default: the adapter's)")
-    parser.add_argument("--device", default="auto", help="auto | cpu | cuda")
-    parser.add_argument("--seed", type=int, default=0, help="of the random slices and of the samples (default 0)")
-    given = parser.parse_args()
+    given = arguments(__doc__, "val")
     options = ReconstructOptions(
         base=given.base, samples=given.samples, device=given.device, seed=given.seed, stages="structure"
     )
     found, text = summary(measure(given.checkpoint, given.data_root, options, given.split, given.most))
-    write_json(given.out / "sample_errors.json", found)
-    with atomic_path(given.out / "sample_errors.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(text)
+    write_found(given.out, "sample_errors", found, text)
 
 
 if __name__ == "__main__":

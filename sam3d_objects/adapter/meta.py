@@ -77,6 +77,10 @@ class InferenceContract:
             if not good:
                 raise ValueError(f"contract.{name} is out of range: {getattr(self, name)!r}")
 
+    def of_base(self) -> "InferenceContract":
+        """Return how the base model is used beside the adapter: alike, but with each slice's own scale, as trained."""
+        return dataclasses.replace(self, scene_scale_mm=0.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterMeta:

@@ -36,7 +36,7 @@ class Models:
 
     def contract_of(self, name: str) -> "InferenceContract":
         """Return how one of the three is used: `base`, `adapted` or `merged`."""
-        return dataclasses.replace(self.contract, scene_scale_mm=0.0) if name == "base" else self.contract
+        return self.contract.of_base() if name == "base" else self.contract
 
 
 def chosen_adapters(checkpoint: Path, options: EvaluateOptions | ReconstructOptions) -> "AdapterSet":

@@ -8,18 +8,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sam3d_objects.adapter import AdapterMeta, InferenceContract, save_adapter
+from sam3d_objects.adapter import save_adapter
 from sam3d_objects.adapter.peft_format import from_peft_name, to_peft_name
 from sam3d_objects.model.lora import LoRAConfig, inject_lora, unfreeze
+from tests.adapter.records import META
 from tests.model.lora.standins import TwoStreamFlow, VisionTransformer, flow_inputs, randomise_adapters
 
-META = AdapterMeta(
-    stage="structure",
-    base_name="tiny",
-    base_fingerprint="f",
-    organs=("liver",),
-    contract=InferenceContract(field_of_view="scan", modality="ct"),
-)
 # The fields of peft.LoraConfig (0.21) that we set; its reader refuses or warns of others.
 PEFT_KEYS = {
     "alpha_pattern",

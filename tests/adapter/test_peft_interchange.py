@@ -10,23 +10,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sam3d_objects.adapter import AdapterMeta, InferenceContract, load_adapter, save_adapter
+from sam3d_objects.adapter import load_adapter, save_adapter
 from sam3d_objects.adapter.peft_config import PeftConfig
 from sam3d_objects.adapter.peft_folder import load_peft_adapter
 from sam3d_objects.model.lora import LoRAConfig, has_lora, inject_lora, trainable_names, unfreeze
 from tests.adapter.networks import NETWORKS, Network
+from tests.adapter.records import META
 from tests.model.lora.standins import VisionTransformer, randomise_adapters
 
 peft = pytest.importorskip("peft", reason="PEFT is not installed (pip install peft)")
 # PEFT 0.21 asks transformers 5.23 for it.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-META = AdapterMeta(
-    stage="structure",
-    base_name="tiny",
-    base_fingerprint="f",
-    organs=("liver",),
-    contract=InferenceContract(field_of_view="scan", modality="ct"),
-)
 CONFIG: dict[str, Any] = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "target_modules": ["qkv"]}
 
 

@@ -1,5 +1,6 @@
 """Adapter folders made to do harm: each is refused with its reason, and the model is as it was."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,19 +19,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sam3d_objects.adapter import AdapterMeta, InferenceContract, load_adapter, read_adapter_set, save_adapter
+from sam3d_objects.adapter import load_adapter, read_adapter_set, save_adapter
 from sam3d_objects.model.lora import LoRAConfig, inject_lora
+from tests.adapter.records import META as PLAIN_META
 from tests.model.lora.standins import VisionTransformer, randomise_adapters
 
 TENSORS, RECORD = "adapter_model.safetensors", "sam3d.json"
-META = AdapterMeta(
-    stage="structure",
-    base_name="tiny",
-    base_fingerprint="f",
-    organs=("liver",),
-    contract=InferenceContract(field_of_view="scan", modality="ct"),
-    training={"epochs": 3},
-)
+META = dataclasses.replace(PLAIN_META, training={"epochs": 3})
 QKV_A = "base_model.model.blocks.0.attn.qkv.lora_A.weight"
 Damage = Callable[[Path], object]
 

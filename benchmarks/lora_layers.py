@@ -28,13 +28,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sam3d_objects.model.lora import DEFAULT_TARGETS, MLP_TARGETS, inject_lora, lora_layers
 from sam3d_objects.model.structure.flow import StreamBlock
+from sam3d_objects.process_memory import MemorySince
 
 WAYS = ("frozen", "ours", "peft")
 WARM_UP = 2  # rounds
@@ -138,15 +138,12 @@ def measure_memory(way: str, width: int, tokens: int, rank: int, device: torch.d
         before = torch.cuda.memory_allocated()
         step()
         return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")  # Starts the peak anew (Linux).
-    before = _status_bytes("VmRSS")
+    process = MemorySince()
     step()
-    return _status_bytes("VmHWM") - before
-
-
-def _status_bytes(key: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+    peak = process.peak_bytes()
+    if peak is None:
+        raise SystemExit("this system does not tell what memory a process took, or does not forget its earlier peak")
+    return peak - process.before_bytes
 
 
 def memory_of_each(arguments: list[str]) -> dict[str, int]:

@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +24,13 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
+from sam3d_objects.process_memory import MemorySince
 from sam3d_objects.training.live_bytes import LiveBytes, stored_bytes
 from sam3d_objects.training.randomness import preserved_random_state
 
 MIB, GIB = 2**20, 2**30
 # Weights of a network of which a real step takes less time than a fake one: 0.2 ms an operation.
 SMALL_BYTES = 32 * MIB
-_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 Forward = Callable[[nn.Module], Tensor]
 
@@ -117,8 +116,7 @@ class StepMemory:
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self.module, self.device = module, torch.device(device)
-        self._baseline: int | None = None
-        self._earlier_peak = 0
+        self._process: MemorySince | None = None
 
     @property
     def _own(self) -> list[Tensor]:
@@ -171,10 +169,8 @@ class StepMemory:
         """Start measuring: the peak from now on counts."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-            return
-        with suppress(OSError):  # a kernel or a container that does not let a process forget its peak
-            _CLEAR_REFS.write_text("5")
-        self._baseline, self._earlier_peak = _resident("VmRSS"), _resident("VmHWM") or 0
+        elif self.device.type == "cpu":
+            self._process = MemorySince()
 
     def used(self) -> int | None:
         """Return the peak since `begin`, in bytes, to be compared with `MemoryEstimate.peak`.
@@ -184,19 +180,9 @@ class StepMemory:
         """
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        peak = _resident("VmHWM") if self.device.type == "cpu" else None
-        if peak is None or self._baseline is None:
+        if self._process is None or (peak := self._process.peak_bytes()) is None:
             return None
-        # Where the peak could not be reset, one that stayed below an earlier one is not known.
-        return peak - self._baseline + stored_bytes(self._own) if peak > self._earlier_peak else None
-
-
-def _resident(name: str) -> int | None:
-    """Bytes of this process in main memory: now (VmRSS) or at most (VmHWM); None where the system has no /proc."""
-    if not _STATUS.exists():
-        return None
-    lines = _STATUS.read_text(encoding="utf-8").splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+        return peak - self._process.before_bytes + stored_bytes(self._own)
 
 
 def _fake_copy(module: nn.Module, device: torch.device) -> nn.Module:

@@ -10,12 +10,20 @@ from pathlib import Path
 from rich.console import Console
 
 from sam3d_objects.adapter import InferenceContract
-from sam3d_objects.adapter.exchange import FROZEN_A, AdapterParameters, check_rule, check_same, get_parameters
+from sam3d_objects.adapter.exchange import (
+    FROZEN_A,
+    SVD,
+    AdapterParameters,
+    check_rule,
+    check_same,
+    get_parameters,
+)
 from sam3d_objects.federated.order import Order, SiteReport
 from sam3d_objects.federated.round_stage import RoundStage, SiteStage, digest
 from sam3d_objects.files import write_json
 from sam3d_objects.training import LoopOptions, MedicalTrainer, Stage, Validator
 from sam3d_objects.training.randomness import derive_seed, seed_global_generators
+from sam3d_objects.training.run_folder import STATE_FILE
 from sam3d_objects.training.schedule import lr_factor
 
 _ROUND = "round_"
@@ -30,9 +38,11 @@ class RoundInterruptedError(RuntimeError):
 class Site:
     """One hospital's part: a stage over its own data, and a folder from which a killed round goes on.
 
-    Every round trains with the loop that all training here uses, from the values that were sent and with a fresh
-    optimiser; the learning rate falls along one cosine through all rounds. Its random numbers come from the seed, the
-    round and the stage's record, in which the data's fingerprint is: every site has others.
+    Every round trains with the loop that all training here uses, from the values that were sent; the learning rate
+    falls along one cosine through all rounds. The optimiser's moments stay at the site from round to round (as in
+    DiLoCo, Douillard et al. 2023, arXiv 2311.08105), or a short round would be over before AdamW knows its gradients;
+    with `svd` it begins anew, for the average comes in another basis of B A. The site's random numbers come from the
+    seed, the round and the stage's record, in which the data's fingerprint is: every site has others.
 
     Args:
         stage: over the site's data; its module is adapted here, alike in all sites of one seed.
@@ -64,6 +74,7 @@ class Site:
     ) -> None:
         check_rule(rule)
         self.stage = SiteStage(stage, base_fingerprint, rule == FROZEN_A)
+        self.keeps_moments = rule != SVD
         self.options, self.folder = dataclasses.replace(options, ema_decay=0.0), Path(folder)
         self.contract, self.organs = contract, tuple(organs)
         self.validator, self.console = validator, console
@@ -94,13 +105,16 @@ class Site:
         """
         check_same(self.parameters().manifest, given.manifest)
         folder = self.folder / f"{_ROUND}{order.round:04d}_{digest(given)[:16]}"
-        self._keep_only(folder)
         began = time.monotonic()
         stage = RoundStage(self.stage, given, self._first_epoch + order.round * order.epochs)
         trainer = MedicalTrainer(stage, self._options_of(order), folder, console=self.console)
+        before = self._round_before(order)
+        if self.keeps_moments and before is not None and not trainer.folder.holds_a_run():
+            trainer.take_moments(before)
         result = trainer.train(resume=True)
         if result.interrupted:
             raise RoundInterruptedError(f"round {order.round + 1} was stopped; {folder} goes on with it")
+        self._keep_only(folder)  # Only now: until its first checkpoint a round begins with what an earlier one left.
         means = trainer.counters.history[-1]["train"]
         metrics = {name: float(value) for name, value in means.items()}
         metrics |= {"steps": float(result.steps), "seconds": round(time.monotonic() - began, 2)}
@@ -146,6 +160,11 @@ class Site:
             lr_floor=then / now,
             seed=derive_seed(self.options.seed, f"rounds of {self.own}", order.round),
         )
+
+    def _round_before(self, order: Order) -> Path | None:
+        """The folder of the last round before an order's that got as far as a checkpoint here."""
+        rounds = sorted(path.parent for path in self.folder.glob(f"{_ROUND}*/{STATE_FILE}"))
+        return next((path for path in reversed(rounds) if path.name < f"{_ROUND}{order.round:04d}"), None)
 
     def _keep_only(self, folder: Path) -> None:
         """Delete what other rounds left: it is as large as the adapter and its optimiser, each time."""

@@ -13,7 +13,7 @@ from sam3d_objects.training.learner import Learner
 from sam3d_objects.training.processes import Processes
 from sam3d_objects.training.result import TrainResult
 from sam3d_objects.training.stage import Stage
-from sam3d_objects.training.state import Counters, restore, snapshot
+from sam3d_objects.training.state import Counters, restore, restore_moments, snapshot
 
 STATE_FILE = "state.safetensors"
 BEST, LAST = "best", "last"
@@ -77,6 +77,19 @@ class RunFolder:
                 "with:\n  " + "\n  ".join(changed)
             )
         return restore(state, learner)
+
+    def load_moments(self, learner: Learner, path: Path) -> None:
+        """Put the optimiser's moments of another run's folder into a learner.
+
+        Raises:
+            FileNotFoundError: it has no checkpoint.
+            ValueError: it is damaged, or of other parameters.
+        """
+        state = load_run_state(Path(path) / STATE_FILE)
+        try:
+            restore_moments(state, learner)
+        except ValueError as error:
+            raise ValueError(f"{path} has no moments for this run: {error}; move it away to begin without") from error
 
     def result(self, counters: Counters) -> TrainResult:
         """Return how the run ended, or stands."""

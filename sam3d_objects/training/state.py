@@ -88,7 +88,7 @@ def restore(state: RunState, learner: Learner) -> Counters:
         for name, parameter in learner.parameters.items():
             parameter.copy_(spread_as(saved[name], parameter))
             parameter.grad = spread_as(gradients[name], parameter) if name in gradients else None
-    restore_optimizer(learner.optimizer, learner.names, state.tensors.get("optimizer", {}))
+    restore_moments(state, learner)
     if learner.average:
         for name, value in state.tensors["average"].items():
             learner.average.average[name].copy_(spread_as(value, learner.average.average[name]))
@@ -96,6 +96,12 @@ def restore(state: RunState, learner: Learner) -> Counters:
     if learner.scaler:
         learner.scaler.load_state_dict(state.values["scaler"])
     return Counters(**state.values["counters"])
+
+
+def restore_moments(state: RunState, learner: Learner) -> None:
+    """Put the optimiser's moments of a snapshot into a learner of the same parameters; ValueError as in `restore`."""
+    _check_parameters(state.tensors.get("parameter", {}), learner.parameters)
+    restore_optimizer(learner.optimizer, learner.names, state.tensors.get("optimizer", {}))
 
 
 def _check_parameters(saved: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:

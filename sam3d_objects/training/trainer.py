@@ -274,6 +274,15 @@ class MedicalTrainer:
         """
         self.counters = self.folder.load(self.learner, self.record(), path)
 
+    def take_moments(self, run_dir: Path) -> None:
+        """Begin with the optimiser's moments where another run of the same module has come to.
+
+        Raises:
+            FileNotFoundError: that folder has no checkpoint.
+            ValueError: it is damaged, or of other parameters; the message names them.
+        """
+        self.folder.load_moments(self.learner, run_dir)
+
     def _prepare(self) -> None:
         if self._prepared:
             return

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam3d_objects.adapter.exchange import FROZEN_A, AdapterParameters, get_parameters
+from sam3d_objects.adapter.exchange import FEDAVG, FROZEN_A, SVD, AdapterParameters, get_parameters
 from sam3d_objects.federated import Order
 from sam3d_objects.training import Batch
+from sam3d_objects.training.checkpoint import load_run_state
 from tests.federated.toy_sites import AdaptedToyStage, toy_site
 
 
@@ -78,6 +79,43 @@ def test_a_killed_round_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> 
     # The folder of one round is kept, those of others are not.
     resumed.fit(Order(1, 2, 2), report.parameters)
     assert [path.name[:10] for path in sorted((tmp_path / "site_0").glob("round_*"))] == ["round_0001"]
+
+
+def adam_steps(folder: Path, number: int) -> set[float]:
+    """How many steps the optimiser of a round has behind it, at the round's end."""
+    (state,) = (folder / "site_0").glob(f"round_{number:04d}_*/state.safetensors")
+    moments = load_run_state(state).tensors["optimizer"]
+    return {float(value) for name, value in moments.items() if name.endswith("|step")}
+
+
+@pytest.mark.parametrize(("rule", "steps"), [(FEDAVG, 12), (FROZEN_A, 12), (SVD, 6)])
+def test_moments_stay_at_the_site_where_the_average_keeps_their_basis(tmp_path: Path, rule: str, steps: int) -> None:
+    moved = toy_site(tmp_path, rule=rule).fit(Order(0, 3, 1), toy_site(tmp_path, rule=rule).parameters()).parameters
+    # Another site object, as after a restart: the moments are read from the folder.
+    toy_site(tmp_path, rule=rule).fit(Order(1, 3, 1), moved)
+    assert adam_steps(tmp_path, 1) == {steps}
+
+
+def test_a_killed_round_begins_with_the_moments_of_the_one_before(tmp_path: Path) -> None:
+    whole = toy_site(tmp_path / "whole", rule=FEDAVG)
+    start = whole.parameters()
+    moved = whole.fit(Order(0, 2, 2), start).parameters
+    expected = whole.fit(Order(1, 2, 2), moved).parameters
+    toy_site(tmp_path, rule=FEDAVG).fit(Order(0, 2, 2), start)
+    for dies_at in (3, 9):  # before the round's first checkpoint, and after it
+        stage = DyingStage(24)
+        stage.made = 9 - dies_at
+        with pytest.raises(Killed):
+            toy_site(tmp_path, rule=FEDAVG, stage=stage).fit(Order(1, 2, 2), moved)
+    assert same(toy_site(tmp_path, rule=FEDAVG).fit(Order(1, 2, 2), moved).parameters, expected)
+
+
+def test_moments_of_another_adapter_are_refused(tmp_path: Path) -> None:
+    other = toy_site(tmp_path, rule=FEDAVG, rank=3)
+    other.fit(Order(0, 2, 1), other.parameters())
+    site = toy_site(tmp_path, rule=FEDAVG)
+    with pytest.raises(ValueError, match=r"round_0000.* has no moments for this run: .*move it away"):
+        site.fit(Order(1, 2, 1), site.parameters())
 
 
 def test_the_learning_rate_falls_over_all_rounds(tmp_path: Path) -> None:

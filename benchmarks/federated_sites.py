@@ -1,6 +1,6 @@
 """Several sites against pooled training: the structure stage, the same steps in all, the same validation patients.
 
-    python benchmarks/federated_sites.py --data_root data/hippocampus --out runs/federated [--sites 3] [--epochs 24]
+    python benchmarks/federated_sites.py --data_root data/hippocampus --out runs/federated --rules fedavg
 
 The training patients are dealt out among the sites, each with a prepared folder of its own; pooled training sees all
 of them. A site makes as many steps as pooled training, in rounds, in one of two ways:
@@ -194,9 +194,9 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data_root", type=Path, required=True, help="prepared data set")
     parser.add_argument("--out", type=Path, required=True, help="folder of this experiment")
     parser.add_argument("--sites", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=24, help="of pooled training (default 24)")
+    parser.add_argument("--epochs", type=int, default=20, help="of pooled training (default 20)")
     parser.add_argument(
-        "--rounds", type=int, default=12, help="rounds in which a site makes as many steps (default 12)"
+        "--rounds", type=int, default=60, help="rounds in which a site makes as many steps (default 60)"
     )
     parser.add_argument("--batches", choices=(WHOLE, SHARED), default=WHOLE, help="of a site (default whole)")
     parser.add_argument("--rank", type=int, default=8)

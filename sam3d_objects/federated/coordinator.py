@@ -8,7 +8,7 @@ from typing import Any
 
 from sam3d_objects.adapter import InferenceContract
 from sam3d_objects.adapter.exchange import (
-    SVD,
+    FEDAVG,
     AdapterParameters,
     average,
     check_rule,
@@ -40,7 +40,7 @@ class Plan:
     Attributes:
         rounds: of training.
         epochs: of each site in a round.
-        rule: how adapters are averaged.
+        rule: how adapters are averaged; the default is for many short rounds, `svd` for few long ones.
         min_sites: a round counts with so many good answers at least.
 
     Raises:
@@ -49,7 +49,7 @@ class Plan:
 
     rounds: int
     epochs: int = 1
-    rule: str = SVD
+    rule: str = FEDAVG
     min_sites: int = 2
 
     def __post_init__(self) -> None:

@@ -16,7 +16,8 @@ from sam3d_objects.cli.flower import (
     site_folders,
     train_options,
 )
-from sam3d_objects.federated import SiteReport
+from sam3d_objects.config import TrainOptions
+from sam3d_objects.federated import Plan, SiteReport
 from sam3d_objects.model import load_model
 
 RUN: dict[str, Any] = {
@@ -113,4 +114,7 @@ def test_the_example_names_only_what_there_is() -> None:
     run = {name: value for name, value in config.items() if name != "train"}
     run |= {f"train.{name}": value for name, value in config["train"].items()}
     assert train_options(run, {"partition-id": 0}).lora_rank == 8
-    assert plan_of(run).rule == "svd"
+    assert plan_of(run) == Plan(rounds=60, epochs=1, rule="fedavg", min_sites=2)
+    # Alone at its site, training would do the same.
+    plain = TrainOptions().of_stage("structure")
+    assert (config["train"]["lr"], config["train"]["batch_size"]) == (plain.lr, plain.batch_size)

@@ -13,7 +13,7 @@
 #       --only_eval --no_preprocess ...
 #
 # The first run makes .venv and installs into it (a few minutes; see scripts/setup_venv.sh). The demo then takes about
-# a quarter of an hour on two cores, a data set of 60 small scans about three. A second run starts at once and redoes
+# a quarter of an hour on two cores, a data set of 60 small scans about three quarters. A second run starts at once and redoes
 # only the steps whose options or inputs changed; a run that was cut off goes on where it was.
 set -euo pipefail
 

@@ -111,7 +111,7 @@ import os, sys, time
 from sam3d_objects.evaluation.workers import forked
 
 def work(job):
-    print(os.getpid(), flush=True)
+    os.write(1, b"%d\\n" % os.getpid())  # One piece, so that two workers' lines do not mix.
     yield job
     time.sleep(0.3)
     yield job

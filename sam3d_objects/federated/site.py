@@ -10,14 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sam3d_objects.adapter import InferenceContract
-from sam3d_objects.adapter.exchange import (
-    FROZEN_A,
-    SVD,
-    AdapterParameters,
-    check_rule,
-    check_same,
-    get_parameters,
-)
+from sam3d_objects.adapter.exchange import FROZEN_A, SVD, AdapterParameters, check_rule, check_same, get_parameters
 from sam3d_objects.federated.order import Order, SiteReport
 from sam3d_objects.federated.round_stage import RoundStage, SiteStage, digest
 from sam3d_objects.files import write_json
@@ -99,7 +92,7 @@ class Site:
             given: the values that it begins with.
 
         Raises:
-            ValueError: values of another base, rank or shape.
+            ValueError: values of another base, rank or shape, or the folder holds an earlier round of such.
             NonFiniteLossError: the loss is not finite.
             RoundInterruptedError: somebody asked to stop.
         """

@@ -88,7 +88,7 @@ def restore(state: RunState, learner: Learner) -> Counters:
         for name, parameter in learner.parameters.items():
             parameter.copy_(spread_as(saved[name], parameter))
             parameter.grad = spread_as(gradients[name], parameter) if name in gradients else None
-    restore_moments(state, learner)
+    restore_optimizer(learner.optimizer, learner.names, state.tensors.get("optimizer", {}))
     if learner.average:
         for name, value in state.tensors["average"].items():
             learner.average.average[name].copy_(spread_as(value, learner.average.average[name]))

@@ -1,6 +1,6 @@
 """Several sites against pooled training: the structure stage, the same steps in all, the same validation patients.
 
-    python benchmarks/federated_sites.py --data_root data/hippocampus --out runs/federated --rules fedavg
+    python benchmarks/federated_sites.py --data_root data/hippocampus --out runs/federated
 
 The training patients are dealt out among the sites, each with a prepared folder of its own; pooled training sees all
 of them. A site makes as many steps as pooled training, in rounds, in one of two ways:
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from sam3d_objects.adapter import load_adapter, read_adapter
-from sam3d_objects.adapter.exchange import RULES
+from sam3d_objects.adapter.exchange import FEDAVG, RULES
 from sam3d_objects.cli.stages import TARGETS_FOLDER, loop_options, ready_stage
 from sam3d_objects.cli.train import train_adapter
 from sam3d_objects.cli.validation import mesh_or_none, score_of, validation_slices
@@ -203,7 +203,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=None, help="default: that of `sam3d-med train`")
     parser.add_argument("--variants", type=int, default=8, help="warped copies of each organ")
     parser.add_argument("--cache_epochs", type=int, default=0, help="slices of so many epochs are used again and again")
-    parser.add_argument("--rules", nargs="*", choices=RULES, default=list(RULES))
+    parser.add_argument("--rules", nargs="*", choices=RULES, default=[FEDAVG], help="(default fedavg; svd: few rounds)")
     parser.add_argument("--slices", type=int, default=54, help="validation slices, at most")
     parser.add_argument("--samples", type=int, default=8, help="samples that are averaged (K)")
     parser.add_argument("--base", default="tiny")

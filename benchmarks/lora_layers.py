@@ -140,10 +140,10 @@ def measure_memory(way: str, width: int, tokens: int, rank: int, device: torch.d
         return torch.cuda.max_memory_allocated() - before
     process = MemorySince()
     step()
-    peak = process.peak_bytes()
-    if peak is None:
+    growth = process.growth_bytes()
+    if growth is None:
         raise SystemExit("this system does not tell what memory a process took, or does not forget its earlier peak")
-    return peak - process.before_bytes
+    return growth
 
 
 def memory_of_each(arguments: list[str]) -> dict[str, int]:

@@ -8,25 +8,29 @@ _CLOSE = 1.02  # An earlier peak within 2 % of what the process holds is as good
 
 
 class MemorySince:
-    """The most main memory of the process since this was made.
+    """What main memory the process took since this was made.
 
-    Attributes:
-        before_bytes: what the process held at first (VmRSS, proc(5)); 0 where the system does not say.
+    Neither answer is known where there is no /proc, or where an earlier peak stays on record and was not passed since.
     """
 
     def __init__(self) -> None:
         with suppress(OSError):  # a system without it, or a container that does not let a process forget its peak
             _CLEAR_REFS.write_text("5")
-        self.before_bytes, self._earlier = _now_and_peak()
+        self._before, self._earlier = _now_and_peak()
 
     def peak_bytes(self) -> int | None:
-        """Return the peak; None where the system does not tell.
+        """Return the most that the process held (VmHWM, proc(5)); None where that is not known."""
+        _, peak = _now_and_peak()
+        known = peak > self._earlier or self._earlier <= self._before * _CLOSE
+        return peak if peak and known else None
 
-        It does not where there is no /proc, or where an earlier peak stays on record and was not passed since.
+    def growth_bytes(self) -> int | None:
+        """Return by how much the process grew at most; None where that is not known.
+
+        Nor is it where nothing grew: pages that were free already are taken without a trace.
         """
         _, peak = _now_and_peak()
-        known = peak > self._earlier or self._earlier <= self.before_bytes * _CLOSE
-        return peak if peak and known else None
+        return peak - self._before if peak > self._earlier else None
 
 
 def _now_and_peak() -> tuple[int, int]:

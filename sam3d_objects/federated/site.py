@@ -156,8 +156,8 @@ class Site:
 
     def _round_before(self, order: Order) -> Path | None:
         """The folder of the last round before an order's that got as far as a checkpoint here."""
-        rounds = sorted(path.parent for path in self.folder.glob(f"{_ROUND}*/{STATE_FILE}"))
-        return next((path for path in reversed(rounds) if path.name < f"{_ROUND}{order.round:04d}"), None)
+        rounds = (path.parent for path in self.folder.glob(f"{_ROUND}*/{STATE_FILE}"))
+        return max((path for path in rounds if path.name < f"{_ROUND}{order.round:04d}"), default=None)
 
     def _keep_only(self, folder: Path) -> None:
         """Delete what other rounds left: it is as large as the adapter and its optimiser, each time."""

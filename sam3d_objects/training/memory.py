@@ -180,9 +180,8 @@ class StepMemory:
         """
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        if self._process is None or (peak := self._process.peak_bytes()) is None:
-            return None
-        return peak - self._process.before_bytes + stored_bytes(self._own)
+        growth = self._process.growth_bytes() if self._process else None
+        return None if growth is None else growth + stored_bytes(self._own)
 
 
 def _fake_copy(module: nn.Module, device: torch.device) -> nn.Module:

@@ -13,9 +13,8 @@ from types import MappingProxyType
 from sam3d_objects.arrays import FloatArray
 from sam3d_objects.evaluation.cases import Material
 from sam3d_objects.evaluation.predictor import Predictor, Stated
-from sam3d_objects.evaluation.shape_models import largest_part
 from sam3d_objects.evaluation.truth import Truth
-from sam3d_objects.mesh import Mesh, ObjectFrame, object_grid_affine, occupancy_grid, surface_from_field
+from sam3d_objects.mesh import Mesh, ObjectFrame, main_parts, object_grid_affine, occupancy_grid, surface_from_field
 
 PREFIX = "ceiling_"
 ENCODE = f"{PREFIX}encode"
@@ -67,7 +66,7 @@ def on_grid(truth: Truth, resolution: int, occupancy: str = "solid", round_trip:
         round_trip: what is done with them; required for `surface`, whose voxels are no solid.
 
     Returns:
-        the surface where a voxel's share is one half, patient mm; after a round trip that of its largest part, as
+        the surface where a voxel's share is one half, patient mm; after a round trip that of its main parts, as
         reconstructions are cut.
 
     Raises:
@@ -78,7 +77,7 @@ def on_grid(truth: Truth, resolution: int, occupancy: str = "solid", round_trip:
     grid: FloatArray = occupancy_grid(
         Mesh(frame.to_object(truth.mesh.vertices), truth.mesh.faces), resolution, occupancy
     )
-    shares = grid if round_trip is None else largest_part(round_trip(grid), _EVEN)
+    shares = grid if round_trip is None else main_parts(round_trip(grid), _EVEN)
     return surface_from_field(shares, _EVEN, frame.object_affine() @ object_grid_affine(len(shares)))
 
 

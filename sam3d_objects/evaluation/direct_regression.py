@@ -23,7 +23,6 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from sam3d_objects.arrays import AnyArray, FloatArray
-from sam3d_objects.evaluation.shape_models import largest_part
 from sam3d_objects.evaluation.slice_frame import (
     DistanceField,
     label_slice,
@@ -33,7 +32,7 @@ from sam3d_objects.evaluation.slice_frame import (
     training_indices,
 )
 from sam3d_objects.files import atomic_path
-from sam3d_objects.mesh import Mesh, surface_from_field
+from sam3d_objects.mesh import Mesh, main_parts, surface_from_field
 from sam3d_objects.volume import PLANES, Intensity, SliceInput, SlicePlane, Volume, condition_image
 
 SIDE = 32
@@ -186,7 +185,7 @@ class DirectRegression:
         inputs = torch.from_numpy(self.grid.inputs(seen, image01))[None].to(device)
         layers = self.network(inputs)[0].float().cpu().numpy() * self.grid.clip_mm
         field = np.moveaxis(layers, 0, box_axes(seen.plane)[1])
-        return surface_from_field(largest_part(field, 0.0), 0.0, self.grid.affine(seen))
+        return surface_from_field(main_parts(field, 0.0), 0.0, self.grid.affine(seen))
 
     def save(self, path: Path, metrics: Mapping[str, float]) -> None:
         """Write one .safetensors file; geometry and metrics are in its metadata."""

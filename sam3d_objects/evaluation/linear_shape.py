@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sam3d_objects.arrays import BoolArray, FloatArray
-from sam3d_objects.evaluation.shape_models import largest_part, require_plane
+from sam3d_objects.evaluation.shape_models import require_plane
 from sam3d_objects.evaluation.slice_frame import PlaneExamples, SliceGrid, TrainingShapes
-from sam3d_objects.mesh import Mesh, surface_from_field
+from sam3d_objects.mesh import Mesh, main_parts, surface_from_field
 from sam3d_objects.volume import SliceInput
 
 _COMPONENTS = 48
@@ -109,7 +109,7 @@ class LinearShape:
         model = self.planes[require_plane(slice.plane.name, tuple(self.planes))]
         size = self.grid.size
         field = model.predict(self.grid.mask_distances(slice).ravel()).reshape(size, size, size)
-        return surface_from_field(largest_part(field, model.level_mm), model.level_mm, self.grid.of_slice(slice))
+        return surface_from_field(main_parts(field, model.level_mm), model.level_mm, self.grid.of_slice(slice))
 
 
 def pca_shape(shapes: TrainingShapes) -> LinearShape:

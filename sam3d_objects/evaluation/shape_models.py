@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from sam3d_objects.arrays import BoolArray, FloatArray
 from sam3d_objects.evaluation.slice_frame import PlaneExamples, SliceGrid, TrainingShapes, mask_center_mm
-from sam3d_objects.mesh import Mesh, surface_from_field
+from sam3d_objects.mesh import Mesh, main_parts, surface_from_field
 from sam3d_objects.volume import SliceInput
 
 _SCALES = np.exp(np.linspace(-0.3, 0.3, 9))
@@ -34,16 +34,6 @@ def require_plane(plane_name: str, known: Sequence[str]) -> str:
     if plane_name not in known:
         raise ValueError(f"this baseline was fitted for {', '.join(known)} slices, not for {plane_name} ones")
     return plane_name
-
-
-def largest_part(field: FloatArray, level: float) -> FloatArray:
-    """The field with everything but the largest connected part of {field > level} moved below the level."""
-    parts, count = ndimage.label(field > level)
-    if count < 2:
-        return field
-    keep = np.bincount(parts.ravel())[1:].argmax() + 1
-    away = (parts != 0) & (parts != keep)
-    return np.where(away, np.minimum(field, 2 * level - field), field)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +145,7 @@ class PlacedShape:
         """The mesh in patient mm; nothing is random."""
         bank = self.banks[require_plane(slice.plane.name, tuple(self.banks))]
         field, affine = bank.place(slice, self.grid.mask_distances(slice))
-        return surface_from_field(largest_part(field, bank.level), bank.level, affine)
+        return surface_from_field(main_parts(field, bank.level), bank.level, affine)
 
 
 def nearest_shape(shapes: TrainingShapes) -> PlacedShape:

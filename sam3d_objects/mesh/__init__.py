@@ -5,6 +5,7 @@ from sam3d_objects.mesh.frame import RAS_TO_LPS, ObjectFrame, SliceCamera, point
 from sam3d_objects.mesh.mesh import Mesh
 from sam3d_objects.mesh.occupancy import SOLID_SUPERSAMPLE, occupancy_grid
 from sam3d_objects.mesh.outer import outer_surface
+from sam3d_objects.mesh.parts import main_parts
 from sam3d_objects.mesh.sampling import sample_surface
 from sam3d_objects.mesh.sdf import contains, signed_distance, surface_distance
 from sam3d_objects.mesh.shell import solid_from_shell
@@ -23,6 +24,7 @@ __all__ = [
     "export_mesh",
     "import_mesh",
     "inside",
+    "main_parts",
     "object_grid_affine",
     "occupancy_grid",
     "outer_surface",

@@ -7,10 +7,9 @@ R grid side, I x J x K' the patient grid.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from sam3d_objects.arrays import FloatArray
-from sam3d_objects.mesh import Mesh, ObjectFrame, object_grid_affine, surface_from_field
+from sam3d_objects.mesh import Mesh, ObjectFrame, main_parts, object_grid_affine, surface_from_field
 
 GRID_MARGIN_CELLS = 2
 # Samples of very different size, as an untrained model gives, must not ask for a grid that no memory holds.
@@ -48,20 +47,12 @@ class PatientField:
     affine: FloatArray
 
     def mesh(self, threshold: float) -> Mesh:
-        """Return the surface of the largest part above `threshold`, closed, in patient mm.
+        """Return the surface of the main parts above `threshold`, closed, in patient mm.
 
         Raises:
             ValueError: nothing is above the threshold.
         """
-        labels, count = ndimage.label(self.values > threshold)
-        if count > 1:
-            sizes = np.bincount(labels.ravel())[1:]
-            keep = labels == 1 + int(sizes.argmax())
-            # Cells beside the kept part stay as they are, so that its surface keeps its sub-cell place.
-            near = ndimage.binary_dilation(keep, iterations=1)
-            values = np.where(keep | (near & (labels == 0)), self.values, 0.0)
-            return surface_from_field(values, threshold, self.affine)
-        return surface_from_field(self.values, threshold, self.affine)
+        return surface_from_field(main_parts(self.values, threshold), threshold, self.affine)
 
 
 def average(samples: list[PlacedSolid]) -> PatientField:

@@ -35,7 +35,7 @@ def spread_mm(mesh: Mesh, samples: list[PlacedSolid]) -> FloatArray | None:
 
         spread(v) = sqrt(sum_k w_k d_k(v)^2 / sum_k w_k)
 
-    of the distances d_k(v) from v to the nearest point of sample k's own surface (the largest part above one half),
+    of the distances d_k(v) from v to the nearest point of sample k's own surface (the main parts above one half),
     with the weights w_k that the samples are averaged by. It is a standard deviation about the surface that is stated,
     not about the samples' own middle, so that a surface off all samples is said to be unsure. If the truth is as likely
     as any sample, it is as far from v as they are.

@@ -140,7 +140,7 @@ def test_an_empty_sample_counts_as_empty() -> None:
         field.mesh(0.6)
 
 
-def test_only_the_largest_part_is_kept() -> None:
+def test_a_small_part_beside_the_organ_is_left_out() -> None:
     values = np.zeros((20, 20, 20))
     values[4:12, 4:12, 4:12] = 1
     alone = PatientField(values.copy(), np.eye(4)).mesh(0.5)
@@ -150,6 +150,16 @@ def test_only_the_largest_part_is_kept() -> None:
     assert mesh.is_watertight
     assert mesh.bounds[1].max() < 13
     assert alone.volume < mesh.volume < alone.volume + 1
+
+
+def test_a_pair_of_organs_stays_a_pair() -> None:
+    values = np.zeros((20, 8, 8))
+    values[1:7, 1:7, 1:7] = 1
+    one = PatientField(values.copy(), np.eye(4)).mesh(0.5)
+    values[13:17, 1:7, 1:7] = 1  # two thirds of the other
+    pair = PatientField(values, np.eye(4)).mesh(0.5)
+    assert pair.is_watertight
+    assert pair.volume == pytest.approx(one.volume * (1 + 4 / 6), rel=0.03)
 
 
 def test_a_part_at_the_border_is_closed() -> None:

@@ -119,6 +119,12 @@ class AdapterMeta:
                 if number is not None and not math.isfinite(number):
                     raise ValueError(f"metric {name} holds {number}: give None where there is no value")
 
+    @property
+    def data_fingerprint(self) -> str | None:
+        """The fingerprint of the prepared data that it was trained on; None where that was not recorded."""
+        data = self.training.get("data")
+        return data.get("fingerprint") if isinstance(data, Mapping) else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON values; `from_dict` is the way back."""
         return dataclasses.asdict(self)

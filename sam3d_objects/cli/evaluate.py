@@ -10,12 +10,17 @@ from sam3d_objects.config.evaluate import BASELINE_SYSTEMS
 from .organs import organ_names, organs_in_splits
 
 if TYPE_CHECKING:
-    from sam3d_objects.adapter import InferenceContract
+    from sam3d_objects.adapter import AdapterSet, InferenceContract
     from sam3d_objects.dataset import Manifest
     from sam3d_objects.evaluation import Row
 
 # Merged and adapted draw the same samples; their scores may differ by rounding only.
 DICE_TOLERANCE = 1e-3
+
+OTHER_DATA = (
+    "the adapter was trained on another data set, preparation or fold than it is judged on: whether it has seen some of "
+    "these patients is not known"
+)
 
 
 def evaluate(
@@ -72,6 +77,9 @@ def evaluate_adapter(checkpoint: Path, data_root: Path, out: Path, options: Eval
     manifest = Manifest.load(data_root)
     models = load_models(options.base, checkpoint, options)
     check_fits(models.adapters.contract, manifest)
+    same_data = trained_on(models.adapters, manifest)
+    if not same_data:
+        print(f"CAUTION: {OTHER_DATA}")
     workers = worker_count(models, options)
     organs = _organs(manifest, options)
     if options.protocol == SLICE3D:
@@ -85,6 +93,7 @@ def evaluate_adapter(checkpoint: Path, data_root: Path, out: Path, options: Eval
         f"adapter: {checkpoint} ({', '.join(models.adapters.stages)}), trained on {', '.join(models.adapters.organs)}; "
         f"base model: {models.base.name}",
         f"patients: the {options.split} split of {data_root}; what is seen: {_field_of_view(manifest, options)}",
+        *(() if same_data else (OTHER_DATA,)),
         f"sampling: {sampling_line(models.adapters, models.contract)}; stages {options.stages}",
         f"merged equals adapted: outputs differ by {apart:.1e} of the largest (at most 1e-5)",
         *(f"not judged: {organ}" for organ in manifest.structures if organ not in organs),
@@ -93,7 +102,8 @@ def evaluate_adapter(checkpoint: Path, data_root: Path, out: Path, options: Eval
     identity = f"{identity} {options.stages} {models.base.latent.fingerprint if models.base.latent else ''}"
     systems = evaluated_systems(models, data_root, organs, out, options, workers)
     judging = Judging(cases, systems, out, options.seed, identity, workers)
-    summary = SummaryOptions(synthetic=is_synthetic(manifest), notes=notes, seed=options.seed)
+    unseen = same_data and options.split == "test"
+    summary = SummaryOptions(synthetic=is_synthetic(manifest), unseen=unseen, notes=notes, seed=options.seed)
     if options.protocol == SLICE3D:
         judging.by_slice3d(summary)
     else:
@@ -121,6 +131,11 @@ def check_fits(contract: "InferenceContract", manifest: "Manifest") -> None:
             f"mask and {manifest.margin_mm:g} mm; prepare it with --field_of_view {contract.field_of_view} "
             f"--margin_mm {contract.margin_mm:g}"
         )
+
+
+def trained_on(adapters: "AdapterSet", manifest: "Manifest") -> bool:
+    """Whether every stage's adapter was trained on this very preparation, and so on none of its test patients."""
+    return all(record.meta.data_fingerprint == manifest.fingerprint for record in adapters.records.values())
 
 
 def is_synthetic(manifest: "Manifest") -> bool:

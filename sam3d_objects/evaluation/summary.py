@@ -22,12 +22,14 @@ class SummaryOptions:
         reference: the system that the others are compared with, pair by pair; None takes `adapted` where it
             is, or else the first system.
         synthetic: whether the scans are phantoms, which is then said wherever figures are shown.
+        unseen: whether it is known that nothing was fitted to the patients.
         notes: lines for people: the field of view, the adapter, what was proved.
         seed: of the bootstrap.
     """
 
     reference: str | None = None
     synthetic: bool = False
+    unseen: bool = False
     notes: tuple[str, ...] = ()
     seed: int = 0
 
@@ -154,6 +156,7 @@ def summary_of(rows: Sequence[Row], options: SummaryOptions | None = None) -> Js
             for name in metrics_of(rows)
         },
         "synthetic": options.synthetic,
+        "unseen": options.unseen,
         "notes": list(options.notes),
     }
 

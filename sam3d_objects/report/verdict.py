@@ -88,8 +88,7 @@ def _claim(results: Results, other: str) -> Claim:
 def task_sentence(results: Results) -> str:
     """What was asked of the reference, and on whom it was judged; nothing that the summary does not say."""
     summary = results.summary
-    # The one place where a summary says which patients these are.
-    unseen = any(str(note).startswith("patients: the test split") for note in summary["notes"])
+    unseen = summary.get("unseen", False)  # summaries of earlier versions do not say
     whom = f"{summary['patients']} {'test ' if unseen else ''}patient{'s' if summary['patients'] > 1 else ''}"
     organs = list(summary["organs"])
     unseen_words = " who were kept out of training" if unseen else ""

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sam3d_objects.adapter import InferenceContract
-from sam3d_objects.cli.evaluate import check_fits
+from sam3d_objects.adapter import InferenceContract, read_adapter_set
+from sam3d_objects.cli.evaluate import check_fits, trained_on
 from sam3d_objects.cli.merging import merge_difference
 from sam3d_objects.cli.models import load_models, with_modules
 from sam3d_objects.cli.reconstruct import read_volume
@@ -57,6 +57,15 @@ def test_an_adapter_fits_data_that_were_prepared_alike() -> None:
 def test_data_prepared_for_another_use_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_fits(dataclasses.replace(CONTRACT, **changes), MANIFEST)  # type: ignore[arg-type]  # one of its fields
+
+
+def test_only_an_adapter_of_these_very_data_is_known_not_to_have_seen_their_test_patients(adapter: Path) -> None:
+    found = read_adapter_set(adapter)
+    record = found.records["structure"]
+    for fingerprint, known in ((MANIFEST.fingerprint, True), ("of another fold", False), (None, False)):
+        meta = dataclasses.replace(record.meta, training={"data": {"fingerprint": fingerprint}} if fingerprint else {})
+        changed = {"structure": dataclasses.replace(record, meta=meta)}
+        assert trained_on(dataclasses.replace(found, records=changed), MANIFEST) is known
 
 
 def test_options_win_over_the_contract(random_base: Path, adapter: Path) -> None:

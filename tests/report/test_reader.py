@@ -36,7 +36,7 @@ def test_the_task_is_said_before_the_verdict(evaluated: Path, page: Page, tmp_pa
     # Only a summary that says so makes them patients kept out of training.
     rows = read_rows(evaluated / "rows.csv")
     write_rows(tmp_path / "rows.csv", rows)
-    write_summary(tmp_path, rows, SummaryOptions(notes=("patients: the test split of x; what is seen: all",)))
+    write_summary(tmp_path, rows, SummaryOptions(unseen=True))
     assert "of 3 test patients who were kept out of training (" in task_sentence(read_results(tmp_path))
 
 

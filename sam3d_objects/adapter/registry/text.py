@@ -41,8 +41,6 @@ def info_text(record: AdapterRecord, tensor_bytes: int) -> str:
     meta = record.meta
     counts = record.parameters
     contract = ", ".join(f"{name} {_plain(value)}" for name, value in meta.to_dict()["contract"].items())
-    data = meta.training.get("data")
-    fingerprint = data.get("fingerprint") if isinstance(data, dict) else None
     rows = [
         ("stage", meta.stage),
         ("organs", ", ".join(meta.organs)),
@@ -52,7 +50,7 @@ def info_text(record: AdapterRecord, tensor_bytes: int) -> str:
         ("parameters", f"{counts.get('trainable', 0):,} trained of {counts.get('total', 0):,}"),
         ("size", f"{size_text(tensor_bytes)}, SHA-256 {record.sha256}"),
         ("use", contract),
-        ("data", f"fingerprint {fingerprint or 'not recorded'}"),
+        ("data", f"fingerprint {meta.data_fingerprint or 'not recorded'}"),
         ("written by", f"sam3d-medical {meta.version}"),
     ]
     lines = [f"{name:<14}{text}" for name, text in rows]

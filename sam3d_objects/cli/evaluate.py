@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 DICE_TOLERANCE = 1e-3
 
 OTHER_DATA = (
-    "the adapter was trained on another data set, preparation or fold than it is judged on: whether it has seen some of "
-    "these patients is not known"
+    "the adapter was trained on another data set, preparation or fold than it is judged on: whether it has seen some "
+    "of these patients is not known"
 )
 
 

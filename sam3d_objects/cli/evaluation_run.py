@@ -70,8 +70,13 @@ class Judging:
 
     def in_patient_space(self, options: SummaryOptions, noted: Callable[[list[Row]], tuple[str, ...]]) -> None:
         """Score in patient millimetres; `noted` says what there is to say of the rows."""
+
+        def conclude(rows: list[Row]) -> None:
+            write_calibration(self.out, stated_calibration(self.out, [row for row in rows if row.system == STATING]))
+            write_summary(self.out, rows, replace(options, notes=(*options.notes, *noted(rows))))
+
         with told("evaluating", len(self.cases) * len(self.systems)) as progress:
-            rows = evaluate(
+            evaluate(
                 self.cases,
                 self.systems,
                 self.out,
@@ -79,9 +84,8 @@ class Judging:
                 identity=self.identity,
                 progress=progress,
                 workers=self.workers,
+                conclude=conclude,
             )
-        write_calibration(self.out, stated_calibration(self.out, [row for row in rows if row.system == STATING]))
-        write_summary(self.out, rows, replace(options, notes=(*options.notes, *noted(rows))))
 
     def by_slice3d(self, options: SummaryOptions) -> None:
         """Score as the published protocol `slice3d-2602` does."""

@@ -64,6 +64,9 @@ def reconstruct(
         return
     if plane is None:
         raise ValueError("a volume needs --plane: axial, coronal or sagittal")
+    written = _mask_path(out, image)
+    if any(path is not None and path.resolve() == written.resolve() for path in (image, label, mask)):
+        raise ValueError(f"the predicted mask would overwrite {written}, which was given; choose another --out")
     scan, organ = read_volume(image, label, mask, classes)
     _Job(checkpoint, out, options).volume(image, scan, organ, plane, slice_index)
 
@@ -109,6 +112,13 @@ def _union(marked: "Volume", classes: str, path: Path) -> "Volume":
     return marked.with_voxels(np.isin(marked.voxels, [int(term) for term in terms]))
 
 
+def _mask_path(out: Path, image: Path) -> Path:
+    """Where the predicted mask of a volume goes."""
+    from sam3d_objects.volume import slice_stem
+
+    return out / f"{slice_stem(image)}_mask.nii.gz"
+
+
 def _is_beside(mask: Path, image: Path) -> bool:
     from sam3d_objects.volume import slice_stem
 
@@ -141,11 +151,11 @@ class _Job:
             # As in training, where the percentiles are the whole volume's.
             slice = replace(slice, reference=quantile_summary(scan.voxels))
         predicted = reconstruct_slice.predict(slice, self.options.seed)
-        stem = slice_stem(path)
-        self._export(stem, predicted, self.options.space)
-        marked = export_mask(self.out / f"{stem}_mask.nii.gz", predicted.mesh, scan)
+        self._export(slice_stem(path), predicted, self.options.space)
+        written = _mask_path(self.out, path)
+        marked = export_mask(written, predicted.mesh, scan)
         marked_ml = int(marked.voxels.sum()) * marked.voxel_volume_mm3 / 1000
-        print(f"{self.out / stem}_mask.nii.gz: {marked_ml:.2f} ml on the grid of {path}")
+        print(f"{written}: {marked_ml:.2f} ml on the grid of {path}")
 
     def one_slice(self, path: Path, spacing_mm: Sequence[float], plane: str | None) -> None:
         """One slice alone."""

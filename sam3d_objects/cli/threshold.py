@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sam3d_objects.evaluation import Material, Overlap, Truth
-from sam3d_objects.evaluation.compare import check_prediction, rasterise
+from sam3d_objects.evaluation.rasterise import check_prediction, rasterise_beside
 from sam3d_objects.mesh import Mesh
 from sam3d_objects.reconstruct import PatientField, Reconstructor
 
@@ -66,7 +66,7 @@ def best_threshold(
 def voxel_dice(predict: Callable[[], Mesh], truth: Truth) -> float:
     """Return the Dice of a mesh on the truth's grid; 0 where there is no mesh that can be scored."""
     try:
-        solid = rasterise(check_prediction(predict()), truth.label.affine)
+        solid = rasterise_beside(check_prediction(predict()), truth)
     except ValueError:
         # Early in training some samples are empty. They count as the worst there is.
         return 0.0

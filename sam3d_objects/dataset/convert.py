@@ -14,7 +14,7 @@ from sam3d_objects.arrays import BoolArray, FloatArray
 from sam3d_objects.dataset.layouts.raw import RawCase
 from sam3d_objects.dataset.manifest import CaseEntry, OrganEntry, Skipped
 from sam3d_objects.dataset.options import PrepareOptions
-from sam3d_objects.dataset.organ import OrganCheck, check_organ
+from sam3d_objects.dataset.organ import Box, OrganCheck, box_of, check_organ
 from sam3d_objects.dataset.record import CaseRecord, file_state, store
 from sam3d_objects.dataset.storage import save_organ, save_volume
 from sam3d_objects.dataset.structures import Structures, Term
@@ -23,8 +23,6 @@ from sam3d_objects.volume import Volume, check_same_grid, read_label, read_nifti
 from sam3d_objects.volume.planes import MAX_SHEAR_DEGREES
 
 FORMAT = 1  # of a case's folder: raised when its contents change, so that old folders are made again
-
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -78,10 +76,10 @@ def convert_case(job: Job) -> CaseRecord | BrokenCase:
     try:
         # Hashed before they are read: a file that changes in between is then made again next time.
         sources = {name: file_state(path) for name, path in job.files.items()}
-        image, masks, found = _read(job)
+        image, parts, found = _read(job)
     except ValueError as error:
         return BrokenCase(job.raw.id, str(error))
-    kept, skipped = _check(job, image.affine, masks)
+    kept, skipped = _check(job, image, parts)
     meshes = {name: _surface(check, image.affine) for name, check in kept.items()}
     crop = _crop(list(kept.values()), image, job.options.crop_margin_mm)
     entry = CaseEntry(
@@ -99,15 +97,28 @@ def convert_case(job: Job) -> CaseRecord | BrokenCase:
 
     def fill(folder: Path) -> CaseRecord:
         for number, (name, check) in enumerate(kept.items()):
-            save_organ(folder, number, check.mask[check.box], meshes[name])
+            save_organ(folder, number, check.mask, meshes[name])
         rounding = save_volume(folder, image.voxels[crop])
         return replace(record, entry=replace(entry, rounding=rounding))
 
     return store(job.folder, record, fill)
 
 
-def _read(job: Job) -> tuple[Volume, dict[str, tuple[BoolArray, int]], list[Term]]:
-    """The scan; each structure's mask and how many of its labels are there; all labels that are there."""
+@dataclass(frozen=True)
+class _Part:
+    """The voxels of one label, cut to their box: whole masks of a hundred organs would not fit into memory."""
+
+    mask: BoolArray
+    box: Box
+
+    @classmethod
+    def of(cls, mask: BoolArray) -> "_Part":
+        box = box_of(mask)
+        return cls(mask[box].copy(), box)
+
+
+def _read(job: Job) -> tuple[Volume, dict[Term, _Part], list[Term]]:
+    """The scan; the labels that are wanted and there; all labels that are there."""
     image = read_nifti(job.raw.image)
     shear = shear_degrees(image.affine)
     if shear > MAX_SHEAR_DEGREES:
@@ -119,22 +130,16 @@ def _read(job: Job) -> tuple[Volume, dict[str, tuple[BoolArray, int]], list[Term
     if label is not None:
         check_same_grid(image, label, f"{job.raw.image} and {job.raw.label}")
         found: list[Term] = [value for value in np.unique(label.voxels).tolist() if value != 0]
-        parts = {value: label.voxels == value for value in found if _is_wanted(job, value)}
-    else:
-        parts = {}
-        for name, path in job.raw.organs.items():
-            if _is_wanted(job, name):
-                mask = read_label(path)
-                check_same_grid(image, mask, f"{job.raw.image} and {path}")
-                parts[name] = mask.voxels > 0
-        found = [name for name, part in parts.items() if part.any()]
-    masks = {}
-    for structure, terms in job.structures.items():
-        # A union of what is there: a liver without a tumour is still a liver (it is noted).
-        there = [parts[term] for term in terms if term in found]
-        if there:
-            masks[structure] = (np.logical_or.reduce(there), len(there))
-    return image, masks, found
+        return image, {value: _Part.of(label.voxels == value) for value in found if _is_wanted(job, value)}, found
+    parts: dict[Term, _Part] = {}
+    for name, path in job.raw.organs.items():
+        if _is_wanted(job, name):
+            marked = read_label(path)
+            check_same_grid(image, marked, f"{job.raw.image} and {path}")
+            mask = marked.voxels > 0
+            if mask.any():
+                parts[name] = _Part.of(mask)
+    return image, parts, list(parts)
 
 
 def _is_wanted(job: Job, term: Term) -> bool:
@@ -142,19 +147,23 @@ def _is_wanted(job: Job, term: Term) -> bool:
 
 
 def _check(
-    job: Job, affine: FloatArray, masks: Mapping[str, tuple[BoolArray, int]]
+    job: Job, image: Volume, parts: Mapping[Term, _Part]
 ) -> tuple[dict[str, OrganCheck], list[Skipped]]:
     """The structures that stay, and those that are left out with their reasons."""
     options, kept, skipped = job.options, {}, []
     for name, terms in job.structures.items():
-        if name not in masks:
+        # A union of what is there: a liver without a tumour is still a liver (it is noted).
+        there = [parts[term] for term in terms if term in parts]
+        if not there:
             text = f"absent: this case has no voxel of {'+'.join(map(str, terms))}"
             skipped.append(Skipped(job.raw.id, name, "absent", text))
             continue
-        mask, labels = masks[name]
+        mask, labels = np.zeros(image.shape, dtype=bool), len(there)
+        for part in there:
+            mask[part.box] |= part.mask
         check = check_organ(
             mask,
-            affine,
+            image.affine,
             labels=labels,
             min_voxels=options.min_voxels,
             min_extent_vox=options.min_extent_vox,
@@ -173,9 +182,9 @@ def _check(
 
 def _surface(check: OrganCheck, affine: FloatArray) -> Mesh:
     """The structure's surface in patient mm, made from its box alone."""
-    moved = affine.copy()  # the box alone: a whole-body mask need not be searched once more
+    moved = affine.copy()
     moved[:3, 3] += affine[:3, :3] @ [side.start for side in check.box]
-    return surface_from_mask(check.mask[check.box], moved)
+    return surface_from_mask(check.mask, moved)
 
 
 def _crop(checks: list[OrganCheck], image: Volume, margin_mm: float | None) -> Box:
@@ -192,7 +201,7 @@ def _crop(checks: list[OrganCheck], image: Volume, margin_mm: float | None) -> B
 
 
 def _facts(check: OrganCheck, mesh: Mesh, affine: FloatArray) -> OrganEntry:
-    voxels = int(np.count_nonzero(check.mask[check.box]))
+    voxels = int(np.count_nonzero(check.mask))
     first = [side.start for side in check.box]
     last = [side.stop - 1 for side in check.box]
     low, high = mesh.bounds.tolist()

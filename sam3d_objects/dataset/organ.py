@@ -7,6 +7,8 @@ from scipy import ndimage
 
 from sam3d_objects.arrays import BoolArray, FloatArray
 
+Box = tuple[slice, slice, slice]
+
 _DIRECTIONS = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
 
 
@@ -15,14 +17,14 @@ class OrganCheck:
     """What was found.
 
     Attributes:
-        mask: (I, J, K) bool, without crumbs.
-        box: slices of the mask's box.
+        mask: bool, cut to its box, without crumbs: a scan may have a hundred structures.
+        box: slices of the scan that the mask is.
         problems: reason ('cut', 'small', 'parts') -> the same in words.
         notes: what is worth knowing and no problem.
     """
 
     mask: BoolArray
-    box: tuple[slice, slice, slice]
+    box: Box
     problems: dict[str, str]
     notes: tuple[str, ...]
 
@@ -48,8 +50,9 @@ def check_organ(
         min_voxels, min_extent_vox: below these (voxels, shortest box side) it is too small.
         max_part_percent: see above.
     """
-    kept, sizes, dropped = _without_crumbs(mask, max_part_percent)
-    box = _box(kept)
+    box = box_of(mask)  # numbering a whole scan for one small organ would take seconds
+    kept, sizes, dropped = _without_crumbs(mask[box], max_part_percent)
+    box, kept = _cut(box, kept)
     problems, notes = {}, []
     if dropped:
         notes.append(f"{len(dropped)} crumbs of {sum(dropped)} voxels in all were dropped")
@@ -59,7 +62,7 @@ def check_organ(
             problems["parts"] = text
         else:
             notes.append(f"{text}, as a union of {labels} labels may be")
-    borders = _borders(box, kept.shape, affine)
+    borders = _borders(box, mask.shape, affine)
     if borders:
         problems["cut"] = f"cut by the scan's border: touches {' and '.join(borders)}"
     extents = [side.stop - side.start for side in box]
@@ -73,18 +76,25 @@ def check_organ(
 
 def _without_crumbs(mask: BoolArray, max_part_percent: float) -> tuple[BoolArray, list[int], list[int]]:
     """The mask's large parts, their sizes (largest first), and the sizes of what was dropped."""
-    box = _box(mask)  # numbering a whole scan for one small organ would take seconds
-    numbered, _ = ndimage.label(mask[box], np.ones((3, 3, 3)))
+    numbered, _ = ndimage.label(mask, np.ones((3, 3, 3)))
     sizes = np.bincount(numbered.ravel())
     sizes[0] = 0
     large = sizes * 100 > max_part_percent * sizes.max()
-    kept = np.zeros_like(mask)
-    kept[box] = large[numbered]
     dropped = sizes[(sizes > 0) & ~large]
-    return kept, sorted(sizes[large].tolist(), reverse=True), dropped.tolist()
+    return large[numbered], sorted(sizes[large].tolist(), reverse=True), dropped.tolist()
 
 
-def _box(mask: BoolArray) -> tuple[slice, slice, slice]:
+def _cut(box: Box, mask: BoolArray) -> tuple[Box, BoolArray]:
+    """A mask that lies in a scan as `box` says, cut to what is marked: crumbs may have been what its box was for."""
+    inner = box_of(mask)
+    first, second, third = (
+        slice(outer.start + side.start, outer.start + side.stop) for outer, side in zip(box, inner, strict=True)
+    )
+    return (first, second, third), mask[inner]
+
+
+def box_of(mask: BoolArray) -> Box:
+    """Slices of the smallest box that holds all that is marked; at least one voxel must be."""
     sides = []
     for axis in range(3):
         marked = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
@@ -92,7 +102,7 @@ def _box(mask: BoolArray) -> tuple[slice, slice, slice]:
     return sides[0], sides[1], sides[2]
 
 
-def _borders(box: tuple[slice, slice, slice], shape: tuple[int, ...], affine: FloatArray) -> list[str]:
+def _borders(box: Box, shape: tuple[int, ...], affine: FloatArray) -> list[str]:
     borders = []
     for axis, side in enumerate(box):
         world = int(np.abs(affine[:3, axis]).argmax())

@@ -11,6 +11,7 @@ Rules, as text:
 """
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,15 +80,23 @@ def _by_pattern(case_ids: Sequence[str], pattern: str) -> dict[str, str]:
 def _by_column(case_ids: Sequence[str], path: Path, column: str) -> dict[str, str]:
     if not path.is_file():
         raise ValueError(f"the patient table {path} does not exist")
-    with open(path, newline="", encoding="utf-8-sig") as stream:
-        header = stream.readline()
-        delimiter = max(",;\t", key=header.count)  # TotalSegmentator's meta.csv is parted by semicolons
-        stream.seek(0)
-        rows = list(csv.DictReader(stream, delimiter=delimiter))
-    names = next(csv.reader([header.rstrip("\r\n")], delimiter=delimiter), [])
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the patient table {path} is not UTF-8 text ({error}); save it as CSV UTF-8") from error
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)  # TotalSegmentator's meta.csv has semicolons
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    names = list(reader.fieldnames or [])
     if column not in names:
         raise ValueError(f"{path} has no column {column!r}; it has {', '.join(names) or 'none'}")
-    table = {stem(Path(row[names[0]] or "")): row[column] for row in rows}
+    table: dict[str, str] = {}
+    for row in reader:
+        # Blanks at the end of a cell must not make two patients of one.
+        name, patient = stem(Path((row[names[0]] or "").strip())), (row[column] or "").strip()
+        if table.setdefault(name, patient) != patient:
+            raise ValueError(
+                f"{path}: the case {name} has two patients in the column {column}, {table[name]} and {patient}"
+            )
     missing = [name for name in case_ids if not table.get(name)]
     if missing:
         raise ValueError(f"{path}: no {column} for the cases {', '.join(missing)} (looked up in column {names[0]})")

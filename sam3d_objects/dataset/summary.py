@@ -59,14 +59,15 @@ def say_notes(say: Say, entries: Iterable[CaseEntry]) -> None:
 
 
 def say_copies(say: Say, entries: Iterable[CaseEntry]) -> None:
-    """Patients whose files are the same, byte for byte: perhaps one person under two names."""
-    owners: dict[frozenset[str], set[str]] = defaultdict(set)
+    """Patients whose scans are the same file, byte for byte: perhaps one person under two names, or marked twice."""
+    owners: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
-        owners[frozenset(entry.sources.values())].add(entry.patient)
+        image, *_ = entry.sources.values()  # the scan comes before its labels, which two readers may have drawn
+        owners[image].add(entry.patient)
     copies = [" = ".join(sorted(names)) for names in owners.values() if len(names) > 1]
     if copies:
         say(
-            f"CAUTION: different patients with the very same files: {'; '.join(copies[:5])}"
+            f"CAUTION: different patients with the very same scan: {'; '.join(copies[:5])}"
             f"{' ...' if len(copies) > 5 else ''}. If they are one person, say so with --patient_rule, or "
             "the scores on the test patients mean nothing"
         )

@@ -10,6 +10,7 @@ import numpy as np
 
 from sam3d_objects.dataset import CaseEntry, Manifest, PreparedCase, evaluation_slices
 from sam3d_objects.evaluation.baselines import BASELINES, Baseline, fit_baselines
+from sam3d_objects.evaluation.slice_frame import chosen_organs
 from sam3d_objects.evaluation.truth import Truth
 from sam3d_objects.evaluation.workers import forked
 from sam3d_objects.files import nearest
@@ -176,7 +177,9 @@ def prepared_baselines(
             raise ValueError(f"no patient of the train split has {organ}: nothing to fit a baseline on")
 
     def fit(organ: str) -> Iterator[tuple[str, dict[str, Baseline]]]:
-        labels = [PreparedCase(data_root, entry).box_mask(organ) for entry in entries[organ]]
+        # Chosen before they are read: a thousand livers would not fit into memory.
+        chosen = [entries[organ][number] for number in chosen_organs(len(entries[organ]))]
+        labels = [PreparedCase(data_root, entry).box_mask(organ) for entry in chosen]
         yield organ, fit_baselines(labels, names)
 
     alone = workers == 0 or len(entries) == 1

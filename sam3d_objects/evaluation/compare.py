@@ -7,7 +7,7 @@ import numpy as np
 
 from sam3d_objects.arrays import BoolArray, FloatArray
 from sam3d_objects.evaluation.metrics import Comparison, Overlap, SurfaceDistances
-from sam3d_objects.evaluation.rasterise import MAX_BOX_VOXELS, check_crossings, check_prediction, rasterise
+from sam3d_objects.evaluation.rasterise import MAX_BOX_VOXELS, check_crossings, check_prediction, rasterise_beside
 from sam3d_objects.evaluation.shape_only import without_place_and_size
 from sam3d_objects.evaluation.surface_elements import SurfaceElements, point_tree, surface_elements, tree_distances_mm
 from sam3d_objects.evaluation.truth import CHAMFER_POINTS, Truth, VoxelBox
@@ -86,7 +86,7 @@ def compare(mesh: Mesh, truth: Truth, slice: SliceInput | None = None) -> Compar
             voxel.
     """
     mesh = check_prediction(mesh)
-    predicted = rasterise(mesh, truth.label.affine)
+    predicted = rasterise_beside(mesh, truth)
     voxels = int(np.count_nonzero(predicted.mask))
     if voxels == 0:
         raise ValueError(f"the predicted mesh ({mesh.volume:.3g} mm3) holds no voxel of the truth's grid")
@@ -111,7 +111,7 @@ def _shape(mesh: Mesh, truth: Truth) -> Comparison:
     nothing = np.zeros(0)
     voxel_ml = truth.label.voxel_volume_mm3 / 1000
     try:
-        aligned = rasterise(without_place_and_size(mesh, truth.mesh), truth.label.affine)
+        aligned = rasterise_beside(without_place_and_size(mesh, truth.mesh), truth)
     except ValueError:
         # A needle as voluminous as the organ is longer than any scan: the prediction is scored, its shape is not.
         aligned = VoxelBox(np.zeros((1, 1, 1), dtype=bool), np.zeros(3, dtype=np.int64), truth.label.affine)

@@ -1,7 +1,7 @@
 """Evaluator: every system on every case, a row each, failures counted; a killed evaluation goes on where it was."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,7 @@ def evaluate(
     artefacts: bool = True,
     progress: Progress | None = None,
     workers: int = 0,
+    conclude: Callable[[list[Row]], None] | None = None,
 ) -> list[Row]:
     """Judge every system on every case.
 
@@ -51,6 +52,8 @@ def evaluate(
         workers: forked processes, in each of which torch has one thread: the rows are the same to the last bit
             whatever their number, but for seconds and memory. 0 works in this process, with torch as it is. A GPU that
             this process uses already cannot be used by workers.
+        conclude: told the rows before that is removed by which a killed evaluation goes on: what it writes or finds
+            wrong costs no prediction a second time.
 
     Returns:
         the rows, as in rows.csv.
@@ -78,6 +81,8 @@ def evaluate(
     if artefacts:
         write_index(out, rows)
     write_rows(out / "rows.csv", rows)
+    if conclude is not None:
+        conclude(rows)
     partial_path.unlink()
     return rows
 

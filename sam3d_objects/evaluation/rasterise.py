@@ -3,7 +3,7 @@
 import numpy as np
 
 from sam3d_objects.arrays import FloatArray
-from sam3d_objects.evaluation.truth import VoxelBox, shifted
+from sam3d_objects.evaluation.truth import Truth, VoxelBox, shifted
 from sam3d_objects.mesh import Mesh
 from sam3d_objects.mesh.winding import Windings, lines_met, used_bounds, windings
 
@@ -13,6 +13,8 @@ chance.
 """
 SUPERSAMPLE = 3
 MAX_BOX_VOXELS = 1 << 26
+MAX_TIMES_TRUTH = 4
+"""A prediction's box may have so many times the voxels of the truth's, where that is more: lungs in a fine scan."""
 MAX_CROSSINGS = 1 << 24
 """Pairs of a triangle and a line of the grid that are looked at; a surface of this size is tangled, not large."""
 MAX_ODD_SHARE = 0.05
@@ -44,7 +46,7 @@ def check_prediction(mesh: object) -> Mesh:
     return mesh
 
 
-def rasterise(mesh: Mesh, grid_affine: FloatArray) -> VoxelBox:
+def rasterise(mesh: Mesh, grid_affine: FloatArray, at_most: int | None = None) -> VoxelBox:
     """Fill a closed mesh on the endless grid that `grid_affine` (4, 4), voxel index -> mm, is a part of.
 
     The box is the mesh's own, so nothing is lost of a mesh that leaves the scan. A voxel belongs to it when the mesh
@@ -54,8 +56,13 @@ def rasterise(mesh: Mesh, grid_affine: FloatArray) -> VoxelBox:
     Where the mesh crosses itself, parts that overlap are a union, parts that are inside out hold nothing, and the box
     carries a note.
 
+    Args:
+        mesh: closed, patient mm.
+        grid_affine: see above.
+        at_most: voxels that the box may have; None takes MAX_BOX_VOXELS.
+
     Raises:
-        ValueError: when the box has more than MAX_BOX_VOXELS voxels, the mesh is so tangled that more than
+        ValueError: when the box has more than `at_most` voxels, the mesh is so tangled that more than
             MAX_CROSSINGS crossings would have to be looked at, more than MAX_ODD_SHARE of what it encloses overlaps
             or is inside out, or it is open.
     """
@@ -64,21 +71,28 @@ def rasterise(mesh: Mesh, grid_affine: FloatArray) -> VoxelBox:
     low, high = used_bounds(index, mesh.faces)
     start = np.floor(low)
     shape = np.ceil(high) + 1 - start
-    if shape.prod() > MAX_BOX_VOXELS:
+    most = MAX_BOX_VOXELS if at_most is None else at_most
+    if shape.prod() > most:
         size_mm = np.ptp(mesh.bounds, axis=0)
         raise ValueError(
             f"the predicted mesh is {size_mm.max():.4g} mm long, {shape.prod():.3g} voxels of the truth's grid; "
-            f"more than {MAX_BOX_VOXELS} are not scored"
+            f"more than {most} are not scored"
         )
     check_crossings(index, mesh)
     start = start.astype(np.int64)
     affine = shifted(grid_affine, start)
     coarse = np.linalg.norm(grid_affine[:3, :3], axis=0).max() >= COARSE_MM
     found = windings(mesh, affine, tuple(int(n) for n in shape), SUPERSAMPLE if coarse else 1)
-    mask, most = found.fraction > 0.5, float(found.fraction.max())
-    if most <= 0.5 and float(found.fraction.sum()) >= 0.5:
-        mask = found.fraction == most
+    mask, largest = found.fraction > 0.5, float(found.fraction.max())
+    if largest <= 0.5 and float(found.fraction.sum()) >= 0.5:
+        mask = found.fraction == largest
     return VoxelBox(mask, start, affine, _note(found))
+
+
+def rasterise_beside(mesh: Mesh, truth: Truth) -> VoxelBox:
+    """Fill a prediction on the grid of the truth that it is compared with; see `rasterise`."""
+    at_most = max(MAX_BOX_VOXELS, MAX_TIMES_TRUTH * truth.box.mask.size)
+    return rasterise(mesh, truth.label.affine, at_most)
 
 
 def check_crossings(index: FloatArray, mesh: Mesh) -> None:

@@ -169,6 +169,12 @@ def training_indices(label: Volume, plane_name: str, count: int = _SLICES) -> li
     return sorted({int(index) for index in spread} | {int(areas.argmax())})
 
 
+def chosen_organs(count: int) -> list[int]:
+    """Which of `count` training organs are used: all, or 60 evenly chosen."""
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, _MAX_ORGANS).round().astype(int)).tolist()
+    return chosen
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingShapes:
     """The training organs, and slices through them.
@@ -198,8 +204,7 @@ class TrainingShapes:
         """
         if not labels:
             raise ValueError("a baseline needs at least one training label, got none")
-        chosen = np.unique(np.linspace(0, len(labels) - 1, _MAX_ORGANS).round().astype(int))
-        labels = [thinned(labels[number]) for number in chosen]
+        labels = [thinned(labels[number]) for number in chosen_organs(len(labels))]
         boxes = [_box_mm(label) for label in labels]
         length_mm = max(float((high - low).max()) for low, high in boxes)
         grid = SliceGrid.for_length(length_mm)

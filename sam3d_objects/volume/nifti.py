@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
-from sam3d_objects.arrays import AnyArray
+from sam3d_objects.arrays import AnyArray, FloatArray
 from sam3d_objects.files import atomic_path
 from sam3d_objects.volume.volume import Volume
 
@@ -20,7 +20,9 @@ _CLASSES = {
     348: (nib.Nifti1Image, slice(344, 348), b"n+1\x00"),
     540: (nib.Nifti2Image, slice(4, 8), b"n+2\x00"),
 }
+_MM = {"meter": 1000.0, "micron": 0.001}
 _GZIP_MAGIC = b"\x1f\x8b"
+WHOLE_WITHIN = 1e-3
 _AGAIN = "copy or download the file again"
 
 
@@ -30,8 +32,8 @@ def read_nifti(
     """Read a .nii or .nii.gz file (compression is recognised by content) as one 3D volume.
 
     Voxels are scaled by the header's slope and intercept. The affine is the sform, else the qform, else
-    the one of the spacing alone, as nibabel decides. Axes are not reordered; trailing axes of length one
-    are dropped.
+    the one of the spacing alone, as nibabel decides, brought to mm where the header says metres or microns. Axes are
+    not reordered; trailing axes of length one are dropped.
 
     Args:
         path: the file.
@@ -47,13 +49,24 @@ def read_nifti(
     shape = _shape_3d(path, image.shape, allow_2d)
     voxels = _cast(path, _scaled_voxels(path, image), dtype)
     try:
-        return Volume(voxels.reshape(shape), image.affine)
+        return Volume(voxels.reshape(shape), _affine_mm(image))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
+def _affine_mm(image: nib.Nifti1Image) -> FloatArray:
+    """Return voxel index -> RAS mm; a header without a unit means mm, as all tools take it."""
+    unit, _ = image.header.get_xyzt_units()
+    affine: FloatArray = image.affine.copy()
+    affine[:3] *= _MM.get(unit, 1.0)
+    return affine
+
+
 def read_label(path: str | os.PathLike[str], *, allow_2d: bool = False) -> Volume:
     """Read a label map as uint8, int16 or int32, the smallest that holds its labels.
+
+    Some tools store whole numbers with a slope, from which they come back a little off: within a thousandth of a whole
+    number a voxel is that number.
 
     Raises:
         ValueError: as `read_nifti`, and where a voxel is not a whole number (the message gives one).
@@ -61,12 +74,14 @@ def read_label(path: str | os.PathLike[str], *, allow_2d: bool = False) -> Volum
     volume = read_nifti(path, dtype=None, allow_2d=allow_2d)
     voxels = volume.voxels
     if voxels.dtype.kind == "f":
-        fractional = voxels != np.rint(voxels)
+        whole = np.rint(voxels)
+        fractional = np.abs(voxels - whole) > WHOLE_WITHIN
         if fractional.any():
             raise ValueError(
                 f"{path}: expected a label map of whole numbers, found {fractional.sum()} voxels such as "
-                f"{voxels[fractional][0]:g}; give the label map, not the scan (resample labels with order 0)"
+                f"{voxels[fractional][0]:.6g}; give the label map, not the scan (resample labels with order 0)"
             )
+        voxels = whole
     low, high = voxels.min(), voxels.max()
     for dtype in (np.uint8, np.int16, np.int32):
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:

@@ -193,13 +193,15 @@ def _read_png(
 
 
 def _grey_levels(path: Path) -> tuple[FloatArray, int]:
-    """Return the grey levels (rows, cols) float32 of a PNG, and the level of white."""
+    """Return the grey levels (rows, cols) float32 of a PNG, and the level of white; what is transparent is black."""
     from PIL import Image  # here, because few commands read pictures
 
     try:
         with Image.open(path, formats=["PNG"]) as picture:
             deep = picture.mode.startswith("I")
             levels = np.asarray(picture if deep else picture.convert("L"))
+            if not deep and ("A" in picture.getbands() or "transparency" in picture.info):
+                levels = np.where(np.asarray(picture.convert("RGBA"))[..., 3] > 0, levels, 0)
     except (OSError, SyntaxError, EOFError) as error:
         raise ValueError(f"{path}: expected a whole PNG image, found: {error}") from error
     return levels.astype(np.float32), 65535 if deep else 255

@@ -45,6 +45,18 @@ def test_a_volume_gives_meshes_in_patient_mm_and_a_mask_on_its_grid(
     assert np.count_nonzero(solid != (mask.voxels != 0)) <= 0.001 * solid.size
 
 
+def test_a_mask_that_was_given_is_not_overwritten(
+    random_base: Path, adapter: Path, scan: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, labels = scan
+    mask = image.parent / "scan_mask.nii.gz"
+    mask.write_bytes(labels.read_bytes())
+    words = ("--image", image, "--mask", mask, "--plane", "axial", "--slice_index", 8)
+    assert call(random_base, adapter, image.parent, *words) == 1
+    assert "would overwrite" in capsys.readouterr().err
+    assert mask.read_bytes() == labels.read_bytes()
+
+
 def test_files_hold_the_spread_in_the_frame_that_is_asked_for(
     random_base: Path, adapter: Path, scan: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,32 @@ def test_decathlon_lists_what_is_there_and_what_dataset_json_names(tmp_path: Pat
     assert raw.cases[2].label == tmp_path / "labelsTr" / "extra.nii.gz"
 
 
+def test_names_in_dataset_json_win_over_guessed_ones(tmp_path: Path) -> None:
+    write_decathlon(tmp_path, ["a", "b"])
+    (tmp_path / "imagesTr/a.nii.gz").rename(tmp_path / "imagesTr/scan_of_a.nii.gz")
+    description = json.loads((tmp_path / "dataset.json").read_text())
+    description["training"][0]["image"] = "./imagesTr/scan_of_a.nii.gz"
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    assert [(case.id, case.image.name) for case in read_layout(tmp_path).cases] == [
+        ("a", "scan_of_a.nii.gz"),
+        ("b", "b.nii.gz"),
+    ]
+
+
+def test_nnunet_numbers_the_channels_of_its_images(tmp_path: Path) -> None:
+    write_decathlon(tmp_path, ["a", "b"])
+    for name in ("a", "b"):
+        (tmp_path / f"imagesTr/{name}.nii.gz").rename(tmp_path / f"imagesTr/{name}_0000.nii.gz")
+    description = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "front": 1}, "numTraining": 2}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    raw = read_layout(tmp_path)
+    assert [(case.id, case.image.name, case.modality) for case in raw.cases] == [
+        ("a", "a_0000.nii.gz", "ct"),
+        ("b", "b_0000.nii.gz", "ct"),
+    ]
+    assert all(case.label is not None and case.label.is_file() for case in raw.cases)
+
+
 def test_decathlon_without_dataset_json_has_values_only(tmp_path: Path) -> None:
     write_decathlon(tmp_path, ["a_1"])
     (tmp_path / "dataset.json").unlink()

@@ -16,7 +16,7 @@ def test_a_whole_organ_has_no_problem() -> None:
     result = check(ellipsoid())
     assert (result.problems, result.notes) == ({}, ())
     assert result.box == (slice(7, 19), slice(6, 23), slice(7, 17))
-    np.testing.assert_array_equal(result.mask, ellipsoid())
+    np.testing.assert_array_equal(result.mask, ellipsoid()[result.box])
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,23 @@ def test_a_column_of_a_table(tmp_path: Path, delimiter: str) -> None:
         assign_patients(["s1"], f"csv:{tmp_path / 'absent.csv'}:person")
 
 
+def test_a_table_knows_names_with_dots_and_does_not_mind_blanks(tmp_path: Path) -> None:
+    table = tmp_path / "meta.csv"
+    table.write_text("uid;person\n1.2.840.5.nii.gz; p1\n1.2.840;p2\n1.2.840.6;p1 \n", encoding="utf-8")
+    cases = ["1.2.840.5", "1.2.840", "1.2.840.6"]
+    assert assign_patients(cases, f"csv:{table}:person")[0] == dict(zip(cases, ("p1", "p2", "p1"), strict=True))
+
+
+def test_a_table_that_contradicts_itself_or_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "meta.csv"
+    table.write_text("name,person\ns1,p1\ns1.nii.gz,p2\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="the case s1 has two patients in the column person, p1 and p2"):
+        assign_patients(["s1"], f"csv:{table}:person")
+    table.write_bytes("name,person\ns1,Jürgen\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"meta\.csv is not UTF-8 text .*save it as CSV UTF-8"):
+        assign_patients(["s1"], f"csv:{table}:person")
+
+
 @pytest.mark.parametrize("rule", ["", "pair", "re:", "csv:table.csv"])
 def test_an_unknown_rule_names_the_known_ones(rule: str) -> None:
     with pytest.raises(ValueError, match="expected auto, case, pairs, re:REGEX or csv:FILE:COLUMN"):

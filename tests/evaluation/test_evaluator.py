@@ -93,6 +93,24 @@ def test_rows_are_in_the_order_of_cases_and_systems_and_on_disk(tmp_path: Path) 
     assert [entry["system"] for entry in index] == ["a", "b", "a", "b"]
 
 
+def test_what_goes_wrong_at_the_end_costs_no_prediction(tmp_path: Path) -> None:
+    asked = []
+
+    def counted(slice: SliceInput, seed: int) -> Mesh:
+        asked.append(seed)
+        return good(slice, seed)
+
+    def refuse(rows: list[Row]) -> None:
+        raise ValueError(f"{len(rows)} rows do not add up")
+
+    with pytest.raises(ValueError, match="1 rows do not add up"):
+        evaluate([ball_case("c")], {"a": counted}, tmp_path, conclude=refuse)
+    told: list[Row] = []
+    rows = evaluate([ball_case("c")], {"a": counted}, tmp_path, conclude=told.extend)
+    assert len(asked) == 1 and told == rows
+    assert not (tmp_path / "rows.csv.partial").exists()
+
+
 def test_an_artefact_holds_the_mesh_and_the_cuts(tmp_path: Path) -> None:
     (row,) = evaluate([ball_case("a case/1")], {"a": good}, tmp_path)
     with np.load(tmp_path / "artefacts" / file_name(row), allow_pickle=False) as artefact:

@@ -67,6 +67,14 @@ def test_a_needle_is_scored_but_its_shape_is_the_worst(monkeypatch: pytest.Monke
     assert METRICS["shape_hd95_mm"].of(needle) == METRICS["shape_assd_mm"].of(needle) == truth.diagonal_mm
 
 
+def test_a_truth_larger_than_the_limit_is_scored_with_what_is_about_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = ball_truth()
+    monkeypatch.setattr("sam3d_objects.evaluation.rasterise.MAX_BOX_VOXELS", truth.box.mask.size // 2)
+    assert METRICS["dice"].of(compare(truth.mesh, truth)) > 0.95
+    with pytest.raises(ValueError, match=f"more than {4 * truth.box.mask.size} are not scored"):
+        compare(Mesh(truth.mesh.vertices * 2, truth.mesh.faces), truth)
+
+
 def test_a_vertex_that_no_face_uses_does_not_count() -> None:
     ball = ball_mesh(10.0)
     stray = Mesh(np.vstack([ball.vertices, [[1e9, -1e9, 1e9]]]), ball.faces)

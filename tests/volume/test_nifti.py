@@ -70,6 +70,17 @@ def test_sform_wins_over_qform_and_qform_over_nothing(tmp_path: Path) -> None:
         assert read_nifti(tmp_path / "x.nii").affine[0, 0] == spacing_mm
 
 
+@pytest.mark.parametrize(("unit", "mm"), [("unknown", 1.0), ("mm", 1.0), ("meter", 1000.0), ("micron", 0.001)])
+def test_lengths_are_brought_to_millimetres(tmp_path: Path, unit: str, mm: float) -> None:
+    affine = np.array([[2.0, 0, 0, 5], [0, 3, 0, -7], [0, 0, 4, 1], [0, 0, 0, 1]])
+    image = nib.Nifti1Image(np.zeros((2, 3, 4), np.float32), affine)
+    image.header.set_xyzt_units(unit)
+    image.to_filename(tmp_path / "scan.nii.gz")
+    volume = read_nifti(tmp_path / "scan.nii.gz")
+    np.testing.assert_allclose(volume.affine[:3], affine[:3] * mm)
+    np.testing.assert_allclose(volume.spacing_mm, np.array([2.0, 3.0, 4.0]) * mm)
+
+
 def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.arange(8, dtype=np.int16).reshape(2, 2, 2), np.eye(4))
     image.header.set_slope_inter(0.5, -3)
@@ -235,6 +246,15 @@ class TestLabels:
         label = read_label(self.write(tmp_path, voxels))
         assert label.voxels.dtype == dtype
         np.testing.assert_array_equal(label.voxels, voxels)
+
+    def test_whole_numbers_that_a_slope_moved_a_little(self, tmp_path: Path) -> None:
+        voxels = np.zeros((2, 2, 2), np.float32)
+        voxels[0, 1, 0] = 1
+        image = nib.Nifti1Image(voxels, np.eye(4))
+        image.set_data_dtype(np.uint8)  # nibabel then chooses a slope of 1 / 255
+        image.to_filename(tmp_path / "label.nii.gz")
+        assert (np.asanyarray(nib.load(tmp_path / "label.nii.gz").dataobj) != voxels).any()
+        np.testing.assert_array_equal(read_label(tmp_path / "label.nii.gz").voxels, voxels)
 
     def test_fractions_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"label\.nii\.gz: .*8 voxels such as 0\.5"):

@@ -121,6 +121,14 @@ def test_png_camera_is_that_of_a_straight_scan(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.plane.affine[:3, :3], expected.plane.affine[:3, :3])
 
 
+def test_what_is_transparent_in_a_png_mask_is_not_marked(tmp_path: Path) -> None:
+    path = write_png(tmp_path, GREY, MARKED)
+    marked = np.full((*MARKED.shape, 4), 255, np.uint8)  # a white picture, rubbed out around the organ
+    marked[..., 3] = np.where(MARKED > 0, 255, 0)
+    Image.fromarray(marked).save(tmp_path / "a_mask.png")
+    np.testing.assert_array_equal(read_slice(path, 1.0, "axial").mask, MARKED > 0)
+
+
 def test_png_of_other_depths(tmp_path: Path) -> None:
     colour = np.stack([GREY] * 3, axis=-1)
     np.testing.assert_array_equal(read_slice(write_png(tmp_path, colour, MARKED), 1.0, "axial").image, GREY)

@@ -1,5 +1,10 @@
-"""The Medical Segmentation Decathlon's layout: ``imagesTr/``, ``labelsTr/`` and ``dataset.json``."""
+"""The Medical Segmentation Decathlon's layout: ``imagesTr/``, ``labelsTr/`` and ``dataset.json``.
 
+nnU-Net's is the same but for its images' names, which end in the number of the channel: ``a_0000.nii.gz`` has the
+labels ``a.nii.gz``.
+"""
+
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -26,34 +31,44 @@ def read(source: Path) -> RawDataset:
     channels = _channels(description)
     if len(channels) > 1:
         raise ValueError(
-            f"{path} names {len(channels)} channels ({', '.join(channels)}), so each image is 4D, and one 3D "
-            "image a case is needed. Write one channel of each image to a folder of its own, e.g. with "
-            "nibabel.four_to_three(image)[0], and list that channel alone in dataset.json"
+            f"{path} names {len(channels)} channels ({', '.join(channels)}), and one 3D image a case is needed. Copy "
+            "one channel of each image to a folder of its own (of a 4D image nibabel.four_to_three(image)[0], of "
+            "several files the one that ends in _0000), and list that channel alone in dataset.json"
         )
     modality = modality_in(" ".join(channels))
-    pairs = _listed(source, description) | _present(source)
+    pairs = _pairs(source, description)
     cases = tuple(RawCase(name, *pairs[name], modality=modality) for name in sorted(pairs))
     title = str(description.get("name", ""))
     return RawDataset("decathlon", source, cases, _label_names(path, description), title)
 
 
 def _channels(description: dict[str, Any]) -> list[str]:
-    channels = description.get("modality", {})
+    channels = description.get("modality", description.get("channel_names", {}))
     return [str(name) for name in (channels.values() if isinstance(channels, dict) else [channels])]
+
+
+def _pairs(source: Path, description: dict[str, Any]) -> dict[str, tuple[Path, Path]]:
+    """Case -> image and label: those that dataset.json lists, and what else lies there, whatever the names."""
+    listed = _listed(source, description)
+    whole = {name: pair for name, pair in listed.items() if all(path.is_file() for path in pair)}
+    taken = {path for pair in whole.values() for path in pair}
+    present = {name: pair for name, pair in _present(source).items() if taken.isdisjoint(pair)}
+    return listed | present | whole
 
 
 def _listed(source: Path, description: dict[str, Any]) -> dict[str, tuple[Path, Path]]:
     pairs = {}
     for item in description.get("training", []):
         if isinstance(item, dict) and "image" in item and "label" in item:
-            image = source / str(item["image"])
-            pairs[stem(image)] = (image, source / str(item["label"]))
+            label = source / str(item["label"])
+            pairs[stem(label)] = (source / str(item["image"]), label)
     return pairs
 
 
 def _present(source: Path) -> dict[str, tuple[Path, Path]]:
     """Pairs by equal stems; the missing half of a pair gets the path where it should be."""
     images, labels = nifti_files(source / "imagesTr"), nifti_files(source / "labelsTr")
+    images = {_without_channel(name, labels): path for name, path in images.items()}
     return {
         name: (
             images.get(name, source / "imagesTr" / f"{name}.nii.gz"),
@@ -61,6 +76,12 @@ def _present(source: Path) -> dict[str, tuple[Path, Path]]:
         )
         for name in images.keys() | labels.keys()
     }
+
+
+def _without_channel(name: str, labels: Container[str]) -> str:
+    """The case of an image: nnU-Net's a_0000 is the image of the labels a."""
+    case = name.removesuffix("_0000")
+    return case if name not in labels and case in labels else name
 
 
 def _label_names(path: Path, description: dict[str, Any]) -> dict[str, int]:

@@ -104,11 +104,11 @@ def nifti_files(folder: Path) -> dict[str, Path]:
 
 
 def stem(path: Path) -> str:
-    """The file's name without .nii or .nii.gz."""
+    """The file's name without .nii or .nii.gz; a name may have other dots in it, as a DICOM UID has."""
     for suffix in _SUFFIXES:
         if path.name.endswith(suffix):
             return path.name[: -len(suffix)]
-    return path.stem
+    return path.name
 
 
 def modality_in(text: str) -> str | None:

@@ -37,7 +37,12 @@ def parse_structures(text: str) -> tuple[Structure, ...]:
         name, equals, union = part.rpartition("=")
         terms = tuple(term.strip() for term in union.split("+"))
         name = name.strip() if equals else "+".join(terms)
-        if not name or not all(terms) or _FORBIDDEN & set(name):
+        if _FORBIDDEN & set(name):
+            raise ValueError(
+                f"the structure {name!r} cannot be called that: its name becomes part of file names, which hold none of "
+                f"{' '.join(sorted(_FORBIDDEN))}; give it a name of its own, e.g. prostate={name}"
+            )
+        if not name or not all(terms):
             raise ValueError(
                 f"cannot read the structure {part.strip()!r} in {text!r}; expected label values or names "
                 "joined by +, structures parted by commas, e.g. 1+2,3 or hippocampus=1+2"

@@ -14,6 +14,7 @@ from sam3d_objects.mesh import Mesh, ObjectFrame, main_parts, object_grid_affine
 GRID_MARGIN_CELLS = 2
 # Samples of very different size, as an untrained model gives, must not ask for a grid that no memory holds.
 MAX_GRID_CELLS = 192
+LOWEST_LEVEL = 0.25  # of the thresholds that are chosen from
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class PlacedSolid:
         """(4, 4): grid index -> patient mm."""
         return self.frame.object_affine() @ object_grid_affine(self.field.shape[0])
 
-    def bounds_mm(self, level: float = 0.25) -> tuple[FloatArray, FloatArray]:
+    def bounds_mm(self, level: float) -> tuple[FloatArray, FloatArray]:
         """Return the low and high corners (3,) in mm of the cells above `level`, of the cube if there are none."""
         cells = np.argwhere(self.field > level)
         if len(cells) == 0:
@@ -55,12 +56,13 @@ class PatientField:
         return surface_from_field(main_parts(self.values, threshold), threshold, self.affine)
 
 
-def average(samples: list[PlacedSolid]) -> PatientField:
+def average(samples: list[PlacedSolid], level: float = LOWEST_LEVEL) -> PatientField:
     """Average samples by their weights in patient space.
 
-    The grid is as fine as the median sample's own, 192 cells a side at most.
+    The grid is as fine as the median sample's own, 192 cells a side at most, and as large as surfaces at `level` or
+    above need: what the average has above a level, a sample has.
     """
-    lows, highs = zip(*(sample.bounds_mm() for sample in samples), strict=True)
+    lows, highs = zip(*(sample.bounds_mm(min(level, LOWEST_LEVEL)) for sample in samples), strict=True)
     low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     cell_mm = float(np.median([s.frame.size_mm / s.field.shape[0] for s in samples]))
     cell_mm = max(cell_mm, float((high - low).max()) / (MAX_GRID_CELLS - 2 * GRID_MARGIN_CELLS))

@@ -68,7 +68,7 @@ class Reconstructor:
         return spread_mm(mesh, self.samples(slice, seed))
 
     def _surface(self, slice: SliceInput, samples: list[PlacedSolid], seed: int) -> Mesh:
-        rough = average(samples).mesh(self.contract.threshold)
+        rough = average(samples, self.contract.threshold).mesh(self.contract.threshold)
         return rough if self.stages == "structure" else self.refined(slice, rough, seed)
 
     def refined(self, slice: SliceInput, rough: Mesh, seed: int) -> Mesh:

@@ -90,6 +90,7 @@ def test_flower_comes_to_the_same_adapter_as_one_process(tmp_path: Path) -> None
         assert np.array_equal(one, other)
     metrics = ask_metrics(grid, flowers, PATIENCE)
     assert set(metrics) == {"node 1", "node 2"} and metrics["node 1"]["samples"] == 3
+    assert ask_metrics(LocalGrid({}), flowers, PATIENCE) == {}  # all are gone: nothing to say, and nothing lost
     assert (tmp_path / "b" / "site_1" / "adapter" / "adapter_model.safetensors").is_file()
 
 

@@ -140,6 +140,15 @@ def test_an_empty_sample_counts_as_empty() -> None:
         field.mesh(0.6)
 
 
+def test_a_low_threshold_is_not_cut_by_the_grid() -> None:
+    side = np.abs(np.arange(24) - 11.5)
+    cone = np.clip(1 - np.maximum.reduce(np.meshgrid(side, side, side, indexing="ij")) / 11, 0, None)
+    cone[:5] *= 0.5  # faint on one side: above 0.03 and below 0.25
+    sample = PlacedSolid(cone, ObjectFrame(CENTER_MM, 24.0))
+    whole = PatientField(cone, sample.cell_to_mm()).mesh(0.03)
+    assert average([sample], 0.03).mesh(0.03).volume == pytest.approx(whole.volume, rel=0.02)
+
+
 def test_a_small_part_beside_the_organ_is_left_out() -> None:
     values = np.zeros((20, 20, 20))
     values[4:12, 4:12, 4:12] = 1

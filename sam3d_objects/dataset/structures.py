@@ -39,8 +39,8 @@ def parse_structures(text: str) -> tuple[Structure, ...]:
         name = name.strip() if equals else "+".join(terms)
         if _FORBIDDEN & set(name):
             raise ValueError(
-                f"the structure {name!r} cannot be called that: its name becomes part of file names, which hold none of "
-                f"{' '.join(sorted(_FORBIDDEN))}; give it a name of its own, e.g. prostate={name}"
+                f"the structure {name!r} cannot be called that: its name becomes part of file names, which hold none "
+                f"of {' '.join(sorted(_FORBIDDEN))}; give it a name of its own, e.g. prostate={name}"
             )
         if not name or not all(terms):
             raise ValueError(

@@ -9,8 +9,8 @@ import torch
 from sam3d_objects.cli.direct import DirectRows, DirectStage, direct_predictors, direct_terms
 from sam3d_objects.dataset import Augment, PrepareOptions, TS_SAM3D_Dataset, prepare
 from sam3d_objects.evaluation import Overlap, prepared_cases
-from sam3d_objects.evaluation.compare import rasterise
 from sam3d_objects.evaluation.direct_regression import SIDE, DirectRegression
+from sam3d_objects.evaluation.rasterise import rasterise
 from sam3d_objects.training import MedicalTrainer, ValidationSlices
 from tests.dataset.scans import write_decathlon
 

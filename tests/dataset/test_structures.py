@@ -28,7 +28,7 @@ def test_commas_part_structures_and_plus_joins_labels() -> None:
 
 @pytest.mark.parametrize("text", ["", "1+", "1,,2", "=1", "a/b=1"])
 def test_what_cannot_be_read_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="cannot read the structure|cannot be called that"):
+    with pytest.raises(ValueError, match=r"cannot read the structure|cannot be called that"):
         parse_structures(text)
 
 

@@ -253,7 +253,7 @@ class TestLabels:
         image = nib.Nifti1Image(voxels, np.eye(4))
         image.set_data_dtype(np.uint8)  # nibabel then chooses a slope of 1 / 255
         image.to_filename(tmp_path / "label.nii.gz")
-        assert (np.asanyarray(nib.load(tmp_path / "label.nii.gz").dataobj) != voxels).any()
+        assert (np.asanyarray(nib.Nifti1Image.from_filename(tmp_path / "label.nii.gz").dataobj) != voxels).any()
         np.testing.assert_array_equal(read_label(tmp_path / "label.nii.gz").voxels, voxels)
 
     def test_fractions_are_refused(self, tmp_path: Path) -> None:

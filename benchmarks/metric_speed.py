@@ -1,6 +1,6 @@
 """How long the mask metrics of real pairs take: ours beside MONAI's and surface-distance's functions, in one run.
 
-    python benchmarks/metric_speed.py --labels ../shared/data/Task04_Hippocampus/labelsTr
+    python benchmarks/metric_speed.py --labels Task04_Hippocampus/labelsTr
 
 Twenty pairs at 1 mm: a label beside itself shifted, eroded or dilated, or beside another patient's. Each pair is
 measured by all three, one after another and in turning order, so that whatever else the machine does hits all alike;

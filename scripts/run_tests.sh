@@ -3,8 +3,8 @@
 #
 #   ./scripts/run_tests.sh [PYTEST OPTIONS]     e.g. ./scripts/run_tests.sh tests/mesh -x
 #
-# The first run makes .venv (see scripts/setup_venv.sh), which takes a few minutes; the checks take about five
-# minutes on two cores. Tests that need the reference folder beside the repository are skipped, with the reason,
+# The first run makes .venv (see scripts/setup_venv.sh), which takes a few minutes; the checks take about a quarter
+# of an hour on two cores. Tests that need the reference folder beside the repository are skipped, with the reason,
 # where it is absent; so are those of the report in a browser without Chromium (apt install chromium, or $CHROMIUM).
 set -euo pipefail
 

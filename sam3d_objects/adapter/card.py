@@ -32,7 +32,7 @@ def adapter_card(
     share = 100 * parameters["trainable"] / parameters["total"]
     return f"""---
 license: {"apache-2.0" if meta.base_name == _TINY else "other"}
-base_model: {meta.base_name}
+base_model: {_hub_name(meta.base_name)}
 tags: [{"lora, " if layers else ""}sam3d-medical, {meta.stage}]
 ---
 # {"LoRA adapter" if layers else "Fully trained weights"} for {organs} ({meta.stage} stage)
@@ -54,7 +54,7 @@ itself: it needs the base `{meta.base_name}` (fingerprint `{meta.base_fingerprin
 
 ## Use
 
-    python scripts/reconstruct.py --checkpoint THIS_FOLDER --help
+{_command(meta.base_name)}
 
 `sam3d.json` holds how slices must be prepared and the model sampled; the commands read it from there.
 {"" if peft_reads else _NOT_FOR_PEFT}
@@ -76,7 +76,7 @@ def merged_card(adapters: "AdapterSet") -> str:
     ]
     return f"""---
 license: {"apache-2.0" if first.base_name == _TINY else "other"}
-base_model: {first.base_name}
+base_model: {_hub_name(first.base_name)}
 tags: [sam3d-medical, merged]
 ---
 # {first.base_name} with merged adapters for {", ".join(adapters.organs)}
@@ -106,6 +106,19 @@ remembered.
 {licence_notice(first.base_name)}
 {RESEARCH_USE}
 """
+
+
+def _hub_name(base_name: str) -> str:
+    """What the hub calls the base; a folder's own name says nothing there."""
+    return base_name if base_name == _TINY else "facebook/sam-3d-objects"
+
+
+def _command(base_name: str) -> str:
+    base = "" if base_name == _TINY else " --base THE_RELEASE"
+    return (
+        f"    sam3d-med reconstruct --checkpoint THIS_FOLDER{base} --image scan.nii.gz --label labels.nii.gz \\\n"
+        "        --classes 1 --plane axial --slice_index 30 --out mesh"
+    )
 
 
 def licence_notice(base_name: str) -> str:

@@ -27,7 +27,7 @@ def evaluate(
     checkpoint: Annotated[Path, "adapter folder, or a set of them (such as runs/hippocampus/best)"],
     data_root: Annotated[Path, "prepared data set (from `sam3d-med prepare`)"],
     options: EvaluateOptions,
-    eval_dir: Annotated[Path, "folder for rows.csv, summary.json, summary.md and pictures"] = Path("runs/evaluation"),
+    eval_dir: Annotated[Path, "folder for rows, summaries and pictures [runs/evaluation]"] = Path("runs/evaluation"),
 ) -> None:
     """Score an adapter on patients that it has not seen, beside the base model and simple methods.
 

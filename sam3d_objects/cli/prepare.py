@@ -43,7 +43,7 @@ def prepare(
     killed and run again; what is done stays done.
 
         sam3d-med prepare --raw_nifti Task04_Hippocampus --classes hippocampus=1+2 --out data/hippocampus
-        sam3d-med prepare --raw_nifti Totalsegmentator --classes liver,kidney_left+kidney_right --out data/ct
+        sam3d-med prepare --raw_nifti Totalsegmentator --classes liver,kidney_left,kidney_right --out data/ct
     """
     from sam3d_objects.dataset import prepare as prepare_dataset
 

@@ -1,7 +1,8 @@
 """Which structures are wanted: ``1+2,3`` is two structures, the union of labels 1 and 2, and label 3.
 
 A term is a label value or a label's name; ``name=`` in front names the structure, which otherwise is called
-what was written. ``hippocampus=1+2``, ``liver,kidney_left+kidney_right``.
+what was written. ``hippocampus=1+2``, ``liver,kidney_left,kidney_right``. A union of organs apart, such as
+``kidney_left+kidney_right``, is one mesh of several parts, and coarser than each by itself.
 """
 
 from collections.abc import Callable, Iterable, Mapping

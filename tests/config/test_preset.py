@@ -33,6 +33,7 @@ def test_there_are_presets_to_load() -> None:
         "latent",
         "decoder",
         "full",
+        "release",
     }
 
 

@@ -217,6 +217,12 @@ class TrainOptions:
                 f"TrainOptions.compile is for the stage {ADAPTED_STAGES[0]}: the others work on voxels, as many as a "
                 f"batch has, and would be compiled anew for each; got stage {self.stage}"
             )
+        if self.shortcut_weight and self.strategy == "fsdp" and ADAPTED_STAGES[0] in self.stages:
+            raise ValueError(
+                f"TrainOptions.shortcut_weight {self.shortcut_weight:g} does not go with strategy fsdp: how often the "
+                "network is called depends on a process's own samples, and spread weights want as many calls of each; "
+                "take strategy ddp, or shortcut_weight 0"
+            )
 
     @property
     def stages(self) -> tuple[str, ...]:

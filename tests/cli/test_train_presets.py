@@ -45,6 +45,8 @@ def test_a_strategy_alone_keeps_the_stage_s_layers(data_root: Path, tmp_path: Pa
         ({"preset": "auto", "method": "full"}, "preset is for method lora; got method full"),
         ({"freeze": ("heads",), "method": "scratch"}, "freeze is for method lora"),
         ({"preset": "auto", "lora_targets": ("*",)}, "both say what is adapted"),
+        ({"shortcut_weight": 0.5, "strategy": "fsdp"}, r"shortcut_weight 0\.5 does not .* take strategy ddp, or"),
+        ({"shortcut_weight": 1.0, "strategy": "fsdp", "stage": "all"}, "does not go with strategy fsdp"),
     ],
 )
 def test_what_does_not_go_together(changes: dict[str, Any], message: str) -> None:

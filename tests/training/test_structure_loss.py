@@ -8,6 +8,7 @@ import torch
 from sam3d_objects.dataset import Augment, TS_SAM3D_Dataset
 from sam3d_objects.model import SAM3DObjects
 from sam3d_objects.training import StructureOptions, StructureStage, contract_of
+from sam3d_objects.training.stages import structure_loss
 from sam3d_objects.training.stages.structure_loss import draw_paths, path_loss
 from tests.training.small_model import WIDTH, small_model
 
@@ -63,6 +64,18 @@ def test_self_consistency_is_an_own_term_with_its_weight() -> None:
         )
         totals.append(float(total))
     assert totals[0] < totals[1]
+
+
+def test_spread_weights_are_refused_before_processes_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structure_loss, "sharded", lambda network: True)
+    model = small_model()
+    plain, consistent = StructureOptions(draws=2), StructureOptions(shortcut_weight=1.0, draws=2)
+    latents, condition, draws = drawn_batch(model, plain, 2)
+    with torch.no_grad():
+        path_loss(model.structure_flow, latents, condition, torch.ones(2), draws, plain)  # one call in any process
+    latents, condition, draws = drawn_batch(model, consistent, 2)
+    with pytest.raises(ValueError, match=r"shortcut_weight 1 does not go with weights .* take strategy ddp"):
+        path_loss(model.structure_flow, latents, condition, torch.ones(2), draws, consistent)
 
 
 def test_a_flow_without_step_sizes_has_no_self_consistency(

@@ -157,7 +157,13 @@ class TrainOptions:
         0, "structure, latent: slices of so many epochs are cut and embedded once and used again; 0: never", minimum=0
     )
     validate_every: int | None = _by_stage("validate_every", "epochs between validations", minimum=1)
-    patience: int = option(5, "validations without gain before training stops; 0: never", minimum=0)
+    # The default epochs have no more validations than that: what was measured with them ran to its end.
+    patience: int = option(
+        5,
+        "validations in a row without gain after which training stops; 0: never; the best is kept anyway; the default "
+        "epochs have too few validations for a stop: give more --epochs or a smaller --validate_every",
+        minimum=0,
+    )
     checkpoint_steps: int = option(100, "steps between checkpoints to resume from", minimum=1)
     validation_slices: int | None = _by_stage(
         "validation_slices", "slices that a validation reconstructs, at most", minimum=1

@@ -87,7 +87,7 @@ class Step:
 
     @property
     def cost(self) -> dict[str, Any] | None:
-        """Its record if it is done: minutes of processor time, peak resident memory (MiB), what was asked for.
+        """Its record if it is done: minutes of processor time and peak memory (MiB) of the last attempt, and so on.
 
         Raises:
             ValueError: it was done for another request; the message says what differs, and what to do.
@@ -121,6 +121,7 @@ class Step:
             shutil.copytree(original, copy)
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         log_file = self.folder / "log.txt"
+        whole = not log_file.exists()  # what an earlier attempt took, which this one goes on from, nobody measured
         with open(log_file, "ab") as log:
             command = [sys.executable, str(Path(__file__).resolve()), CHILD, *self.command]
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
@@ -131,8 +132,8 @@ class Step:
             raise ValueError(f"{self.name}: status {child.returncode}: {last} (see {log_file})")
         # Minutes of processor time: those of the clock would tell what else the machine was doing.
         minutes = (usage.ru_utime + usage.ru_stime) / 60
-        record = {"cpu_minutes": minutes, "peak_mib": usage.ru_maxrss / 1024, "words": self.asked}
-        write_json(self.folder / RECORD, record)
+        cost = {"cpu_minutes": minutes, "peak_mib": usage.ru_maxrss / 1024, "whole": whole}
+        write_json(self.folder / RECORD, {**cost, "words": self.asked})
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,7 @@ def method_steps(settings: Settings, fold: Path, name: str) -> list[Step]:
         together = settings.run_folder(fold, label) / "adapters"
         copies = {together / part: original for part, original in adapters.items()}
         trainings.append(train_step(settings, fold, label, (*METHODS[name], "--stage", stage)))
-        steps.append(trainings[-1])
-        steps.append(score_step(settings, fold, label, ("adapted",), together, trainings, copies))
+        steps += [trainings[-1], score_step(settings, fold, label, ("adapted",), together, trainings, copies)]
     return steps
 
 
@@ -222,13 +222,12 @@ def check_finished(settings: Settings, folds: Sequence[Path]) -> None:
     Raises:
         ValueError: there are such steps; the message says of the first what differs, and what to do.
     """
-    wrong = []
-    for fold in folds:
-        for step in [s for name in settings.methods for s in method_steps(replace(settings, stages=True), fold, name)]:
-            try:
-                _ = step.cost
-            except ValueError as error:
-                wrong.append(str(error))
+    wrong, chosen = [], replace(settings, stages=True)
+    for step in [step for fold in folds for name in chosen.methods for step in method_steps(chosen, fold, name)]:
+        try:
+            _ = step.cost
+        except ValueError as error:
+            wrong.append(str(error))
     if wrong:
         raise ValueError(wrong[0] + (f" (so it is with {len(wrong) - 1} more steps)" if wrong[1:] else ""))
 
@@ -279,19 +278,20 @@ def judged(settings: Settings, folds: Sequence[Path]) -> dict[str, list[Row]]:
     return rows
 
 
-def training_facts(settings: Settings, folds: Sequence[Path], name: str) -> dict[str, float]:
-    """What a method's adapters are and took: means over the folds, the largest peak."""
+def training_facts(settings: Settings, folds: Sequence[Path], name: str) -> dict[str, float | None]:
+    """What a method's adapters are and took: means over the folds, the largest peak; None where none ran in one go."""
     run_folders = [settings.run_folder(fold, name) for fold in folds]
     done = [folder for folder in run_folders if (folder / "train" / RECORD).is_file()]
     if not done:
         return {}
-    costs = [read_json(folder / "train" / RECORD) for folder in done]
+    records = [read_json(folder / "train" / RECORD) for folder in done]
+    costs = [record for record in records if record.get("whole", True)]  # earlier versions did not note it
     files = [folder / "training" / "best" / "adapter_model.safetensors" for folder in done]
     return {
         "parameters": max(parameters_of(file) for file in files),
         "adapter_mb": max(file.stat().st_size for file in files) / 1e6,
-        "cpu_minutes": sum(cost["cpu_minutes"] for cost in costs) / len(costs),
-        "peak_mib": max(cost["peak_mib"] for cost in costs),
+        "cpu_minutes": sum(cost["cpu_minutes"] for cost in costs) / len(costs) if costs else None,
+        "peak_mib": max((cost["peak_mib"] for cost in costs), default=None),
     }
 
 
@@ -327,14 +327,14 @@ def write_results(settings: Settings, folds: Sequence[Path]) -> None:
     columns = {"trained": "parameters", "MB": "adapter_mb", "CPU minutes": "cpu_minutes", "peak MiB": "peak_mib"}
     forms = {"trained": "{:,.0f}", "MB": "{:.2f}", "CPU minutes": "{:.1f}", "peak MiB": "{:.0f}"}
     further = {
-        title: {name: forms[title].format(own[key]) for name, own in facts.items() if own}
+        title: {name: "-" if own[key] is None else forms[title].format(own[key]) for name, own in facts.items() if own}
         for title, key in columns.items()
     }
     text = (
         f"# Methods compared\n\n{len(folds)} folds by patient, {settings.epochs or 'default'} epochs each without "
         f"early stopping, base {settings.base}, seed {settings.seed}. Mean over median, 95 % bootstrap intervals over "
         "patients. Trained numbers are those that the adapter holds; minutes of processor time and peak memory "
-        "(resident) are of the training.\n\n"
+        "(resident) are of the trainings that ran in one go.\n\n"
         f"{systems_table(systems, further)}\n\nOn the same cases:\n\n{differences_table(differences)}\n"
     )
     with atomic_path(settings.out / "methods.md") as temporary:

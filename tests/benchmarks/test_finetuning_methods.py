@@ -171,6 +171,39 @@ def test_the_table_pools_the_folds_and_compares_case_by_case(tmp_path: Path) -> 
     assert "| full | 4 | 0 | 0.650 (" in text and "| 23 |" in text and "+0.345 (" in text
 
 
+@pytest.mark.parametrize(
+    ("whole", "minutes", "peak", "shown"),
+    [
+        ([True, False], 4.0, 50.0, "| 4.0 | 50 |"),
+        ([None, False], 4.0, 50.0, "| 4.0 | 50 |"),
+        ([False, False], None, None, "| - | - |"),
+    ],
+)
+def test_a_training_that_was_cut_off_has_no_cost(
+    tmp_path: Path, whole: list[bool | None], minutes: float | None, peak: float | None, shown: str
+) -> None:
+    chosen = settings(tmp_path, "--methods", "full")
+    for fold, one, took in zip(FOLDS, whole, (4.0, 1.0), strict=True):
+        finish(chosen, fold, "full", [0.5, 0.6])
+        record = {"cpu_minutes": took, "peak_mib": 200 / took} | ({} if one is None else {"whole": one})
+        (chosen.run_folder(fold, "full") / "train" / RECORD).write_text(json.dumps(record))
+    write_results(chosen, FOLDS)
+    found = json.loads((tmp_path / "methods.json").read_text())["systems"]["full"]
+    assert (found["cpu_minutes"], found["peak_mib"], found["parameters"]) == (minutes, peak, 3)
+    assert shown in (tmp_path / "methods.md").read_text()
+
+
+def test_a_step_notes_whether_it_ran_in_one_go(tmp_path: Path) -> None:
+    step = Step("one", tmp_path / "one", ("--version",))
+    with pytest.raises(ValueError, match="one: status"):
+        replace(step, places=("no such command",)).run(threads=1)
+    step.run(threads=1)
+    assert step.cost and step.cost["whole"] is False
+    other = Step("other", tmp_path / "other", ("--version",))
+    other.run(threads=1)
+    assert other.cost and other.cost["whole"] is True
+
+
 def test_an_evaluation_that_is_not_done_is_not_pooled(tmp_path: Path) -> None:
     chosen = settings(tmp_path, "--methods", "lora_r16", "full")
     finish(chosen, FOLDS[0], "lora_r16", [0.5, 0.6])

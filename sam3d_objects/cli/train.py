@@ -73,10 +73,12 @@ def train_adapter(data_root: Path, checkpoint_dir: Path, options: TrainOptions) 
 
 
 def _train_stages(data_root: Path, checkpoint_dir: Path, options: TrainOptions) -> "TrainResult":
+    from .ahead import check_stages
     from .recipe import stage_options
 
     if options.stage != ALL:
         return _train_stage(data_root, checkpoint_dir, stage_options(options, options.stage, data_root))
+    check_stages(data_root, options)
     chosen = checkpoint_dir / BEST_ADAPTER
     for stage in options.stages:
         result = _train_stage(data_root, checkpoint_dir / stage, stage_options(options, stage, data_root), chosen)

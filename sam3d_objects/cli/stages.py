@@ -8,7 +8,7 @@ from typing import Any
 
 from sam3d_objects.adapter.presets import PresetConfig, PresetPlan, plan_preset
 from sam3d_objects.config import TrainOptions
-from sam3d_objects.config.train import RECIPES
+from sam3d_objects.config.train import LORA_DEFAULTS, RECIPES, STAGE_DEFAULTS
 from sam3d_objects.dataset import Augment, TS_SAM3D_Dataset
 from sam3d_objects.model import SAM3DObjects, load_model
 from sam3d_objects.model.lora import DEFAULT_TARGETS, MLP_TARGETS
@@ -196,9 +196,14 @@ def _preset_plan(model: SAM3DObjects, options: TrainOptions) -> PresetPlan | Non
 
 def stage_arguments(options: TrainOptions, cls: type) -> dict[str, Any]:
     values = same_names(options, cls)
-    values |= {"rank": options.lora_rank, "alpha": options.lora_alpha, "dropout": options.lora_dropout}
+    # Without LoRA nothing reads these; the run's record has the defaults then, as it always had.
+    usual = {**LORA_DEFAULTS, **STAGE_DEFAULTS[options.stage]}
+    lora = {name: getattr(options, name) for name in (*LORA_DEFAULTS, "lora_mlp", "train_heads")}
+    lora = {name: usual[name] if value is None else value for name, value in lora.items()}
+    values |= {"rank": lora["lora_rank"], "alpha": lora["lora_alpha"], "dropout": lora["lora_dropout"]}
+    values["train_heads"] = lora["train_heads"]
     if not options.preset:
-        values["targets"] = options.lora_targets or ((*DEFAULT_TARGETS, *MLP_TARGETS) if options.lora_mlp else ())
+        values["targets"] = options.lora_targets or ((*DEFAULT_TARGETS, *MLP_TARGETS) if lora["lora_mlp"] else ())
     if cls is StructureOptions:
         values["drop_pointmap"] = options.pointmap == "drop"
     else:

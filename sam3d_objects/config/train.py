@@ -15,6 +15,8 @@ LATENT_SOURCES = ("auto", "encoder", "inversion")
 RECIPES = ("none", "small", "medium", "large", "auto")
 LORA_DEFAULTS: Mapping[str, float] = {"lora_rank": 16, "lora_alpha": 32.0, "lora_dropout": 0.0}
 """What these are without a recipe: measured with the built-in model on a few hundred slices."""
+LORA_ONLY = (*LORA_DEFAULTS, "lora_targets", "lora_mlp", "preset", "freeze", "train_heads")
+"""What only the method lora reads: with another one all weights train, and nobody may think that these count."""
 
 STAGE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "structure": {
@@ -213,9 +215,12 @@ class TrainOptions:
                 f"method lora and a precision other than 32; got {self.method} and {self.precision}"
             )
 
-        for name in ("preset", "freeze"):
-            if getattr(self, name) and self.method != "lora":
-                raise ValueError(f"TrainOptions.{name} is for method lora; got method {self.method}")
+        for name in LORA_ONLY if self.method != METHODS[0] else ():
+            if getattr(self, name) not in (None, "", ()):
+                raise ValueError(
+                    f"TrainOptions.{name} is for method lora; got method {self.method}, which trains all weights: "
+                    f"leave {name} out, or take method lora"
+                )
         if self.preset and self.lora_targets:
             raise ValueError("TrainOptions.preset and lora_targets both say what is adapted: give one of them")
         if self.compile and self.stage != ADAPTED_STAGES[0]:
@@ -238,10 +243,12 @@ class TrainOptions:
     def of_stage(self, stage: str) -> "TrainOptions":
         """Return the options of one stage, those that were not given as the stage has them.
 
-        LoRA's are left open where a recipe says them (`cli.recipe.stage_options`).
+        LoRA's are left open where a recipe says them (`cli.recipe.stage_options`), and without LoRA.
         """
         usual = {**STAGE_DEFAULTS[stage], **(OVERFIT_DEFAULTS[stage] if self.overfit else {})}
         if self.recipe == RECIPES[0]:
             usual |= LORA_DEFAULTS
+        if self.method != METHODS[0]:
+            usual = {name: value for name, value in usual.items() if name not in LORA_ONLY}
         fill = {name: value for name, value in usual.items() if getattr(self, name) is None}
         return dataclasses.replace(self, stage=stage, **fill)

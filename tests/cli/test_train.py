@@ -118,7 +118,7 @@ def test_one_stage_and_all_do_not_share_a_folder(
 
 @pytest.mark.parametrize("method", ["full", "scratch"])
 def test_methods_without_lora_train_all_of_the_stage(data_root: Path, tmp_path: Path, method: str) -> None:
-    result = train_adapter(data_root, tmp_path / "run", of("latent", method=method))
+    result = train_adapter(data_root, tmp_path / "run", of("latent", method=method, lora_rank=None))
     record = read_adapter(result.best)
     flow = whole_model(latent_side=8).latent_stage.flow
     assert set(record.trained) == {name for name, _ in flow.named_parameters()}

@@ -10,6 +10,8 @@ from sam3d_objects.model import SAM3DObjects
 from sam3d_objects.training import StructureOptions, StructureStage, contract_of
 from sam3d_objects.training.stages import structure_loss
 from sam3d_objects.training.stages.structure_loss import draw_paths, path_loss
+from sam3d_objects.training.targets import structure as structure_targets
+from sam3d_objects.training.tokens import ConditionCache
 from tests.training.small_model import WIDTH, small_model
 
 
@@ -107,3 +109,21 @@ def test_cached_tokens_give_the_same_losses(
             samples = [stage.train_samples[i] for i in (5, 1, 7, 3)]
             losses.append(stage.loss(stage.module.eval(), stage.make_batch(samples), draws)[0].item())
     assert losses[:2] == pytest.approx(losses[2:], rel=1e-5) and losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("change", ["_LAYOUT", "SOLID_SUPERSAMPLE"])
+def test_cached_rows_belong_to_the_targets_in_them(
+    model: SAM3DObjects, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    def folder() -> Path:
+        train = TS_SAM3D_Dataset(data_root, "train")
+        stage = StructureStage(
+            model, train, None, tmp_path, contract_of(train, model), StructureOptions(cache_epochs=1)
+        )
+        assert isinstance(stage.train_samples, ConditionCache)
+        return stage.train_samples.folder
+
+    before = folder()
+    assert folder() == before
+    monkeypatch.setattr(structure_targets, change, "made otherwise")
+    assert folder() != before

@@ -22,12 +22,12 @@ from sam3d_objects.training.stages.decoder_options import DecoderOptions
 from sam3d_objects.training.stages.latent import LatentFlowStage
 from sam3d_objects.training.stages.latent_options import LatentOptions
 from sam3d_objects.training.targets import InversionOptions
+from sam3d_objects.training.targets.build import TARGETS_FOLDER
 from sam3d_objects.training.varied import VariedStage
 
 from .models import torch_device
 from .organs import organ_names, organs_in_splits
 
-TARGETS_FOLDER = "targets"
 OVERFIT_REPEATS = 25  # an epoch of a few samples would be mostly validation and lines for people
 OVERFIT_DRAWS = 4
 BuiltStage = StructureStage | LatentFlowStage | DecoderStage

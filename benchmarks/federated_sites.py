@@ -30,7 +30,7 @@ import numpy as np
 
 from sam3d_objects.adapter import load_adapter, read_adapter
 from sam3d_objects.adapter.exchange import FEDAVG, RULES
-from sam3d_objects.cli.stages import TARGETS_FOLDER, loop_options, ready_stage
+from sam3d_objects.cli.stages import loop_options, ready_stage
 from sam3d_objects.cli.train import train_adapter
 from sam3d_objects.cli.validation import mesh_or_none, score_of, validation_slices
 from sam3d_objects.config import TrainOptions
@@ -40,6 +40,7 @@ from sam3d_objects.files import read_json, write_json
 from sam3d_objects.model import load_model
 from sam3d_objects.model.stages import STRUCTURE, stage_fingerprint
 from sam3d_objects.reconstruct import Reconstructor
+from sam3d_objects.training.targets.build import TARGETS_FOLDER
 from sam3d_objects.training.tokens import TOKENS_FOLDER
 
 POOLED = "pooled"

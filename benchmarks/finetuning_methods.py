@@ -6,7 +6,8 @@ The data set is cut into folds by patient. In each fold every method trains with
 (`sam3d-med train`), and is scored on the fold's test patients (`sam3d-med eval`); the base model, simple methods and a
 direct-regression network are scored on the same slices. Scores are pooled over the folds, with 95 % intervals over
 patients; systems are compared case by case. Each step is a process of its own, whose peak memory is measured. It may be
-killed at any moment and called again: what is done stays done. Results: OUT/methods.md and OUT/methods.json.
+killed at any moment and called again: what is done stays done, and what was done for another request is refused.
+Results: OUT/methods.md and OUT/methods.json.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,26 +62,56 @@ class Step:
     Attributes:
         name: fold/method/train or fold/method/eval.
         folder: of its record and its log.
-        words: of the command.
+        words: of the command, but for its folders: what is asked for.
+        places: its folders, which OUT and the step's name say; OUT may be moved.
         copies: adapter folders that it needs copies of: copy -> original.
+        trainings: the words of the trainings whose adapters it scores.
     """
 
     name: str
     folder: Path
     words: tuple[str, ...]
+    places: tuple[str, ...] = ()
     copies: Mapping[Path, Path] = field(default_factory=dict)
+    trainings: tuple[tuple[str, ...], ...] = ()
 
     @property
-    def cost(self) -> dict[str, float] | None:
-        """Minutes of processor time and peak resident memory (MiB) if it is done."""
+    def command(self) -> tuple[str, ...]:
+        """The whole command."""
+        return (*self.words, *self.places)
+
+    @property
+    def asked(self) -> list[list[str]]:
+        """What its result depends on, as its record has it."""
+        return [list(self.words), *map(list, self.trainings)]
+
+    @property
+    def cost(self) -> dict[str, Any] | None:
+        """Its record if it is done: minutes of processor time and peak memory (MiB) of the last attempt, and so on.
+
+        Raises:
+            ValueError: it was done for another request; the message says what differs, and what to do.
+        """
         path = self.folder / RECORD
-        return read_json(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        record: dict[str, Any] = read_json(path)
+        before = record.get("words", self.asked)  # earlier versions did not note it
+        if before != self.asked:
+            # A training would go on in its own folder; an evaluation takes what it can use of the old rows.
+            remove = self.folder.parent if self.words[0] == "train" else self.folder
+            was, now = (" + ".join(map(" ".join, asked)) for asked in (before, self.asked))
+            raise ValueError(
+                f"{self.name} was done for another request: {was}; now it is {now}. Ask as before (also for the same "
+                f"methods, in the same order), take another --out, or remove {remove}"
+            )
+        return record
 
     def run(self, threads: int) -> None:
         """Run it unless it is done; its output goes to log.txt.
 
         Raises:
-            ValueError: it failed; the message has its last line and its log.
+            ValueError: it failed; the message has its last line and its log. Or it was done for another request.
         """
         if self.cost:
             return
@@ -90,19 +121,19 @@ class Step:
             shutil.copytree(original, copy)
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         log_file = self.folder / "log.txt"
+        whole = not log_file.exists()  # what an earlier attempt took, which this one goes on from, nobody measured
         with open(log_file, "ab") as log:
-            command = [sys.executable, str(Path(__file__).resolve()), CHILD, *self.words]
+            command = [sys.executable, str(Path(__file__).resolve()), CHILD, *self.command]
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
             _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
-            lines = [
-                line for line in log_file.read_text(encoding="utf-8", errors="replace").split("\n") if line.strip()
-            ]
-            raise ValueError(f"{self.name}: status {child.returncode}: {lines[-1] if lines else ''} (see {log_file})")
+            last = log_file.read_text(encoding="utf-8", errors="replace").rstrip().rpartition("\n")[2]
+            raise ValueError(f"{self.name}: status {child.returncode}: {last} (see {log_file})")
         # Minutes of processor time: those of the clock would tell what else the machine was doing.
         minutes = (usage.ru_utime + usage.ru_stime) / 60
-        write_json(self.folder / RECORD, {"cpu_minutes": minutes, "peak_mib": usage.ru_maxrss / 1024})
+        cost = {"cpu_minutes": minutes, "peak_mib": usage.ru_maxrss / 1024, "whole": whole}
+        write_json(self.folder / RECORD, {**cost, "words": self.asked})
 
 
 @dataclass(frozen=True)
@@ -143,20 +174,19 @@ def method_steps(settings: Settings, fold: Path, name: str) -> list[Step]:
     systems = ("base", "adapted", *SIMPLE) if reference else ("adapted",)
     direct = ("--direct",) if reference and settings.direct else ()
     epochs = ("--epochs", str(settings.epochs)) if settings.epochs else ()
-    steps = [
-        train_step(settings, fold, name, (*METHODS[name], *epochs)),
-        score_step(settings, fold, name, systems, folder / "training" / "best", {}, direct),
-    ]
+    trainings = [train_step(settings, fold, name, (*METHODS[name], *epochs))]
+    adapter = folder / "training" / "best"
+    steps = [trainings[0], score_step(settings, fold, name, systems, adapter, trainings, {}, direct)]
     if not (reference and settings.stages):
         return steps
-    adapters = {"structure": folder / "training" / "best"}
+    adapters = {"structure": adapter}
     for stage in STAGES:
         label = f"stage_{stage}"
         adapters = {**adapters, stage: settings.run_folder(fold, label) / "training" / "best"}
         together = settings.run_folder(fold, label) / "adapters"
         copies = {together / part: original for part, original in adapters.items()}
-        steps.append(train_step(settings, fold, label, (*METHODS[name], "--stage", stage)))
-        steps.append(score_step(settings, fold, label, ("adapted",), together, copies))
+        trainings.append(train_step(settings, fold, label, (*METHODS[name], "--stage", stage)))
+        steps += [trainings[-1], score_step(settings, fold, label, ("adapted",), together, trainings, copies)]
     return steps
 
 
@@ -164,8 +194,8 @@ def train_step(settings: Settings, fold: Path, name: str, words: Sequence[str]) 
     """One training: without early stopping, so that all methods take as many steps."""
     folder = settings.run_folder(fold, name)
     places = ("--data_root", str(fold), "--checkpoint_dir", str(folder / "training"))
-    command = ("train", *settings.common, *places, "--patience", "0", "--resume", *words)
-    return Step(f"{fold.name}/{name}/train", folder / "train", command)
+    asked = ("train", *settings.common, "--patience", "0", "--resume", *words)
+    return Step(f"{fold.name}/{name}/train", folder / "train", asked, places)
 
 
 def score_step(
@@ -174,18 +204,41 @@ def score_step(
     name: str,
     systems: Sequence[str],
     adapter: Path,
+    trainings: Sequence[Step],
     copies: Mapping[Path, Path],
     words: Sequence[str] = (),
 ) -> Step:
-    """One evaluation."""
+    """One evaluation of what some trainings left."""
     folder = settings.run_folder(fold, name)
     places = ("--checkpoint", str(adapter), "--data_root", str(fold), "--eval_dir", str(folder / "evaluation"))
-    command = ("eval", *settings.common, *places, "--systems", ",".join(systems), *words)
-    return Step(f"{fold.name}/{name}/eval", folder / "eval", command, copies)
+    asked = ("eval", *settings.common, "--systems", ",".join(systems), *words)
+    trained = tuple(step.words for step in trainings)
+    return Step(f"{fold.name}/{name}/eval", folder / "eval", asked, places, copies, trained)
+
+
+def check_finished(settings: Settings, folds: Sequence[Path]) -> None:
+    """Refuse steps that were done for another request, also those that are left out this time: all are pooled.
+
+    Raises:
+        ValueError: there are such steps; the message says of the first what differs, and what to do.
+    """
+    wrong, chosen = [], replace(settings, stages=True)
+    for step in [step for fold in folds for name in chosen.methods for step in method_steps(chosen, fold, name)]:
+        try:
+            _ = step.cost
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError(wrong[0] + (f" (so it is with {len(wrong) - 1} more steps)" if wrong[1:] else ""))
 
 
 def run_all(settings: Settings, folds: Sequence[Path]) -> list[str]:
-    """Run what is not done, several chains of steps at once, keeping the table up to date; returns what failed."""
+    """Run what is not done, several chains of steps at once, keeping the table up to date; returns what failed.
+
+    Raises:
+        ValueError: as `check_finished`.
+    """
+    check_finished(settings, folds)
     failures: list[str] = []
     lock = threading.Lock()
 
@@ -225,19 +278,20 @@ def judged(settings: Settings, folds: Sequence[Path]) -> dict[str, list[Row]]:
     return rows
 
 
-def training_facts(settings: Settings, folds: Sequence[Path], name: str) -> dict[str, float]:
-    """What a method's adapters are and took: means over the folds, the largest peak."""
+def training_facts(settings: Settings, folds: Sequence[Path], name: str) -> dict[str, float | None]:
+    """What a method's adapters are and took: means over the folds, the largest peak; None where none ran in one go."""
     run_folders = [settings.run_folder(fold, name) for fold in folds]
     done = [folder for folder in run_folders if (folder / "train" / RECORD).is_file()]
     if not done:
         return {}
-    costs = [read_json(folder / "train" / RECORD) for folder in done]
+    records = [read_json(folder / "train" / RECORD) for folder in done]
+    costs = [record for record in records if record.get("whole", True)]  # earlier versions did not note it
     files = [folder / "training" / "best" / "adapter_model.safetensors" for folder in done]
     return {
         "parameters": max(parameters_of(file) for file in files),
         "adapter_mb": max(file.stat().st_size for file in files) / 1e6,
-        "cpu_minutes": sum(cost["cpu_minutes"] for cost in costs) / len(costs),
-        "peak_mib": max(cost["peak_mib"] for cost in costs),
+        "cpu_minutes": sum(cost["cpu_minutes"] for cost in costs) / len(costs) if costs else None,
+        "peak_mib": max((cost["peak_mib"] for cost in costs), default=None),
     }
 
 
@@ -273,14 +327,14 @@ def write_results(settings: Settings, folds: Sequence[Path]) -> None:
     columns = {"trained": "parameters", "MB": "adapter_mb", "CPU minutes": "cpu_minutes", "peak MiB": "peak_mib"}
     forms = {"trained": "{:,.0f}", "MB": "{:.2f}", "CPU minutes": "{:.1f}", "peak MiB": "{:.0f}"}
     further = {
-        title: {name: forms[title].format(own[key]) for name, own in facts.items() if own}
+        title: {name: "-" if own[key] is None else forms[title].format(own[key]) for name, own in facts.items() if own}
         for title, key in columns.items()
     }
     text = (
         f"# Methods compared\n\n{len(folds)} folds by patient, {settings.epochs or 'default'} epochs each without "
         f"early stopping, base {settings.base}, seed {settings.seed}. Mean over median, 95 % bootstrap intervals over "
         "patients. Trained numbers are those that the adapter holds; minutes of processor time and peak memory "
-        "(resident) are of the training.\n\n"
+        "(resident) are of the trainings that ran in one go.\n\n"
         f"{systems_table(systems, further)}\n\nOn the same cases:\n\n{differences_table(differences)}\n"
     )
     with atomic_path(settings.out / "methods.md") as temporary:
@@ -323,10 +377,14 @@ def parse(words: Sequence[str] | None = None) -> tuple[Path, int, Settings]:
 
 
 def main() -> int:
-    """Run everything, print the table, and return 1 if a step failed."""
+    """Run everything, print the table, and return 1 if a step failed, or was done for another request."""
     data_root, count, settings = parse()
     folds = make_folds(data_root, settings.out / "folds", FoldOptions(count, seed=settings.seed))
-    failures = run_all(settings, folds)
+    try:
+        failures = run_all(settings, folds)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
     write_results(settings, folds)
     print((settings.out / "methods.md").read_text(encoding="utf-8"))
     for failure in failures:

@@ -148,5 +148,7 @@ def _no_command(program: str, word: str, known: Sequence[str]) -> int:
 def _complain(program: str, error: Exception, status: int) -> int:
     if os.environ.get("SAM3D_TRACEBACK"):
         raise error
-    print(f"{program}: error: {error}", file=sys.stderr)
+    # Of several processes that train together the one that failed prints it (`training.processes`).
+    if not getattr(error, "told_elsewhere", False):
+        print(f"{program}: error: {error}", file=sys.stderr)
     return status

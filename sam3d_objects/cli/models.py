@@ -144,9 +144,11 @@ def _merged(module: "nn.Module") -> "nn.Module":
 
 
 def torch_device(device: str) -> str:
-    """Return torch's name of the device that a person asked for; loading a model finds out whether it is there."""
-    import torch
+    """Return torch's name of the device that a person asked for; loading a model finds out whether it is there.
 
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    Raises:
+        ValueError: it is mps.
+    """
+    from sam3d_objects.model.loading.placement import chosen_device
+
+    return chosen_device(device)

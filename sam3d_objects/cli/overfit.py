@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from sam3d_objects.evaluation import Material
-from sam3d_objects.mesh import Mesh, outer_surface
+from sam3d_objects.mesh import Mesh
 from sam3d_objects.model.sparse import SparseGrid
 from sam3d_objects.model.stages import DECODER, LATENT, STRUCTURE
 from sam3d_objects.training import Validated, Validator
 from sam3d_objects.training.stages.decoder import DECODED_MM, DecoderStage
 from sam3d_objects.training.stages.shapes import ShapeKey
+from sam3d_objects.training.targets.surfaces import mesh_of_surface
 
 from .stages import ReadyStage
 from .validation import (
@@ -109,7 +110,7 @@ class _DecodedValidator:
         device = self.stage.model.device
         grid = SparseGrid(target.coordinates.to(device), 1)
         (surface,) = latent.decode(target.latents.to(device), grid, target.interior.to(device))
-        if not len(surface.faces):
+        mesh = mesh_of_surface(surface)
+        if mesh.is_empty:
             raise ValueError(f"{key}: the decoder makes no surface of its latents")
-        vertices = self.dataset.frame(*key).to_patient(surface.vertices.double().cpu().numpy())
-        return outer_surface(Mesh(vertices, surface.faces.cpu().numpy()))
+        return Mesh(self.dataset.frame(*key).to_patient(mesh.vertices), mesh.faces)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sam3d_objects.dataset import TS_SAM3D_Dataset
 
 
-def stage_options(options: TrainOptions, stage: str, data_root: Path) -> TrainOptions:
+def stage_options(options: TrainOptions, stage: str, data_root: Path, tell: bool = True) -> TrainOptions:
     """Return the options of one stage with what its recipe says filled in, and print the recipe.
 
     What was given stays, the learning rate too; an alpha that was not given goes with the rank. Without a recipe
@@ -20,6 +20,7 @@ def stage_options(options: TrainOptions, stage: str, data_root: Path) -> TrainOp
         options: as they were given.
         stage: one of `options.stages`.
         data_root: prepared folder, whose training samples are counted for `auto`.
+        tell: whether to print the recipe.
 
     Raises:
         ValueError: a recipe without LoRA, or a data set that has nothing to train on.
@@ -38,7 +39,7 @@ def stage_options(options: TrainOptions, stage: str, data_root: Path) -> TrainOp
     recipe = choose_recipe(options.recipe, samples)
     assert recipe is not None and of_stage.lr is not None, "a recipe other than none, of a stage"
     rank = recipe.rank if options.lora_rank is None else options.lora_rank
-    if first_process():
+    if tell and first_process():
         print(f"{stage}: {recipe.describe(samples)}")
     return dataclasses.replace(
         of_stage,

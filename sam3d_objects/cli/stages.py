@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sam3d_objects.adapter.presets import PresetConfig, plan_preset
+from sam3d_objects.adapter.presets import PresetConfig, PresetPlan, plan_preset
 from sam3d_objects.config import TrainOptions
-from sam3d_objects.config.train import RECIPES
+from sam3d_objects.config.train import LORA_DEFAULTS, RECIPES, STAGE_DEFAULTS
 from sam3d_objects.dataset import Augment, TS_SAM3D_Dataset
 from sam3d_objects.model import SAM3DObjects, load_model
 from sam3d_objects.model.lora import DEFAULT_TARGETS, MLP_TARGETS
@@ -22,15 +22,16 @@ from sam3d_objects.training.stages.decoder_options import DecoderOptions
 from sam3d_objects.training.stages.latent import LatentFlowStage
 from sam3d_objects.training.stages.latent_options import LatentOptions
 from sam3d_objects.training.targets import InversionOptions
+from sam3d_objects.training.targets.build import TARGETS_FOLDER
 from sam3d_objects.training.varied import VariedStage
 
 from .models import torch_device
 from .organs import organ_names, organs_in_splits
 
-TARGETS_FOLDER = "targets"
 OVERFIT_REPEATS = 25  # an epoch of a few samples would be mostly validation and lines for people
 OVERFIT_DRAWS = 4
 BuiltStage = StructureStage | LatentFlowStage | DecoderStage
+BuiltOptions = StructureOptions | LatentOptions | DecoderOptions
 STAGE_CLASSES: dict[str, tuple[type, type]] = {
     STRUCTURE: (StructureStage, StructureOptions),
     LATENT: (LatentFlowStage, LatentOptions),
@@ -78,7 +79,7 @@ def ready_stage(data_root: Path, options: TrainOptions, beside: str = "") -> Rea
     elif organs := _judged_organs(samples):
         held_out = TS_SAM3D_Dataset(data_root, "val", organs)
         validation = ValidationSlices(held_out, options.seed, options.validation_slices or 0)
-    stage_class, options_class = STAGE_CLASSES[options.stage]
+    stage_class, _ = STAGE_CLASSES[options.stage]
     contract = contract_of(samples, model, options.pointmap == "drop", _scene_scale_mm(samples, options))
     given = {name: getattr(options, name) for name in _KEPT if getattr(options, name) is not None}
     built = stage_class(
@@ -87,7 +88,7 @@ def ready_stage(data_root: Path, options: TrainOptions, beside: str = "") -> Rea
         validation,
         data_root / TARGETS_FOLDER,
         dataclasses.replace(contract, **given),
-        options_class(**stage_arguments(options, options_class), **_preset_options(model, options)),
+        told_options(model, options),
     )
     # After the stage has taken what it makes targets with, and before adapters go in.
     frozen_base(adapted_module(model, options.stage), options.base_dtype)
@@ -164,23 +165,45 @@ def _fixed_samples(built: BuiltStage, fixed: ValidationSlices) -> Sequence[Any]:
     return fixed
 
 
-def _preset_options(model: SAM3DObjects, options: TrainOptions) -> dict[str, Any]:
-    """Return targets, and what trains beside them, as a preset and freeze strategies say; nothing where none does."""
-    if not (options.preset or options.freeze):
-        return {}
-    config = PresetConfig(options.preset or f"sam3d_{options.stage}", freeze=options.freeze, rank=options.lora_rank)
-    plan = plan_preset(adapted_module(model, options.stage), config)
-    if first_process():
+def told_options(model: SAM3DObjects, options: TrainOptions, tell: bool = True) -> BuiltOptions:
+    """Return what the stage's class is told, with the targets that a preset finds in the model.
+
+    Args:
+        model: without adapters.
+        options: of one stage.
+        tell: whether to print what a preset does.
+
+    Raises:
+        ValueError: a preset, a strategy or a number that does not suit the stage.
+    """
+    _, cls = STAGE_CLASSES[options.stage]
+    plan = _preset_plan(model, options)
+    if plan and tell and first_process():
         print(plan.text)
-    trained = {"trained": plan.config.trained_modules}
-    return {"targets": plan.config.target_modules, **trained} if options.preset else trained
+    chosen: dict[str, Any] = {"trained": plan.config.trained_modules} if plan else {}
+    if plan and options.preset:
+        chosen["targets"] = plan.config.target_modules
+    return cls(**stage_arguments(options, cls), **chosen)
+
+
+def _preset_plan(model: SAM3DObjects, options: TrainOptions) -> PresetPlan | None:
+    """Return what a preset and freeze strategies do to the stage's module; None where there is neither."""
+    if not (options.preset or options.freeze):
+        return None
+    config = PresetConfig(options.preset or f"sam3d_{options.stage}", freeze=options.freeze, rank=options.lora_rank)
+    return plan_preset(adapted_module(model, options.stage), config)
 
 
 def stage_arguments(options: TrainOptions, cls: type) -> dict[str, Any]:
     values = same_names(options, cls)
-    values |= {"rank": options.lora_rank, "alpha": options.lora_alpha, "dropout": options.lora_dropout}
+    # Without LoRA nothing reads these; the run's record has the defaults then, as it always had.
+    usual = {**LORA_DEFAULTS, **STAGE_DEFAULTS[options.stage]}
+    lora = {name: getattr(options, name) for name in (*LORA_DEFAULTS, "lora_mlp", "train_heads")}
+    lora = {name: usual[name] if value is None else value for name, value in lora.items()}
+    values |= {"rank": lora["lora_rank"], "alpha": lora["lora_alpha"], "dropout": lora["lora_dropout"]}
+    values["train_heads"] = lora["train_heads"]
     if not options.preset:
-        values["targets"] = options.lora_targets or ((*DEFAULT_TARGETS, *MLP_TARGETS) if options.lora_mlp else ())
+        values["targets"] = options.lora_targets or ((*DEFAULT_TARGETS, *MLP_TARGETS) if lora["lora_mlp"] else ())
     if cls is StructureOptions:
         values["drop_pointmap"] = options.pointmap == "drop"
     else:

@@ -29,8 +29,10 @@ def train(
 ) -> None:
     """Adapt the model to a prepared data set, and keep the best adapter by validation.
 
-    The base model stays frozen. Validation reconstructs slices of validation patients; training stops when they
-    no longer get better. Ctrl-C ends it after the current step; the same command with --resume goes on there.
+    The base model stays frozen. Validation reconstructs slices of validation patients, and the adapter that does best
+    there is kept. After --patience validations without gain training stops; with the default epochs, which have too few
+    validations for that, it takes more --epochs or a smaller --validate_every. Ctrl-C ends it after the current step;
+    the same command with --resume goes on there.
 
         sam3d-med train --data_root data/hippocampus --checkpoint_dir runs/hippocampus --lora_rank 8
 
@@ -71,10 +73,12 @@ def train_adapter(data_root: Path, checkpoint_dir: Path, options: TrainOptions) 
 
 
 def _train_stages(data_root: Path, checkpoint_dir: Path, options: TrainOptions) -> "TrainResult":
+    from .ahead import check_stages
     from .recipe import stage_options
 
     if options.stage != ALL:
         return _train_stage(data_root, checkpoint_dir, stage_options(options, options.stage, data_root))
+    check_stages(data_root, options)
     chosen = checkpoint_dir / BEST_ADAPTER
     for stage in options.stages:
         result = _train_stage(data_root, checkpoint_dir / stage, stage_options(options, stage, data_root), chosen)

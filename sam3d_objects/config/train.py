@@ -15,6 +15,8 @@ LATENT_SOURCES = ("auto", "encoder", "inversion")
 RECIPES = ("none", "small", "medium", "large", "auto")
 LORA_DEFAULTS: Mapping[str, float] = {"lora_rank": 16, "lora_alpha": 32.0, "lora_dropout": 0.0}
 """What these are without a recipe: measured with the built-in model on a few hundred slices."""
+LORA_ONLY = (*LORA_DEFAULTS, "lora_targets", "lora_mlp", "preset", "freeze", "train_heads")
+"""What only the method lora reads: with another one all weights train, and nobody may think that these count."""
 
 STAGE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "structure": {
@@ -157,7 +159,13 @@ class TrainOptions:
         0, "structure, latent: slices of so many epochs are cut and embedded once and used again; 0: never", minimum=0
     )
     validate_every: int | None = _by_stage("validate_every", "epochs between validations", minimum=1)
-    patience: int = option(5, "validations without gain before training stops; 0: never", minimum=0)
+    # The default epochs have no more validations than that: what was measured with them ran to its end.
+    patience: int = option(
+        5,
+        "validations in a row without gain after which training stops; 0: never; the best is kept anyway; the default "
+        "epochs have too few validations for a stop: give more --epochs or a smaller --validate_every",
+        minimum=0,
+    )
     checkpoint_steps: int = option(100, "steps between checkpoints to resume from", minimum=1)
     validation_slices: int | None = _by_stage(
         "validation_slices", "slices that a validation reconstructs, at most", minimum=1
@@ -207,15 +215,24 @@ class TrainOptions:
                 f"method lora and a precision other than 32; got {self.method} and {self.precision}"
             )
 
-        for name in ("preset", "freeze"):
-            if getattr(self, name) and self.method != "lora":
-                raise ValueError(f"TrainOptions.{name} is for method lora; got method {self.method}")
+        for name in LORA_ONLY if self.method != METHODS[0] else ():
+            if getattr(self, name) not in (None, "", ()):
+                raise ValueError(
+                    f"TrainOptions.{name} is for method lora; got method {self.method}, which trains all weights: "
+                    f"leave {name} out, or take method lora"
+                )
         if self.preset and self.lora_targets:
             raise ValueError("TrainOptions.preset and lora_targets both say what is adapted: give one of them")
         if self.compile and self.stage != ADAPTED_STAGES[0]:
             raise ValueError(
                 f"TrainOptions.compile is for the stage {ADAPTED_STAGES[0]}: the others work on voxels, as many as a "
                 f"batch has, and would be compiled anew for each; got stage {self.stage}"
+            )
+        if self.shortcut_weight and self.strategy == "fsdp" and ADAPTED_STAGES[0] in self.stages:
+            raise ValueError(
+                f"TrainOptions.shortcut_weight {self.shortcut_weight:g} does not go with strategy fsdp: how often the "
+                "network is called depends on a process's own samples, and spread weights want as many calls of each; "
+                "take strategy ddp, or shortcut_weight 0"
             )
 
     @property
@@ -226,10 +243,12 @@ class TrainOptions:
     def of_stage(self, stage: str) -> "TrainOptions":
         """Return the options of one stage, those that were not given as the stage has them.
 
-        LoRA's are left open where a recipe says them (`cli.recipe.stage_options`).
+        LoRA's are left open where a recipe says them (`cli.recipe.stage_options`), and without LoRA.
         """
         usual = {**STAGE_DEFAULTS[stage], **(OVERFIT_DEFAULTS[stage] if self.overfit else {})}
         if self.recipe == RECIPES[0]:
             usual |= LORA_DEFAULTS
+        if self.method != METHODS[0]:
+            usual = {name: value for name, value in usual.items() if name not in LORA_ONLY}
         fill = {name: value for name, value in usual.items() if getattr(self, name) is None}
         return dataclasses.replace(self, stage=stage, **fill)

@@ -1,9 +1,11 @@
 """Training samples over a prepared folder: a slice, the organ on it, where it lies, what is to be found."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -226,23 +228,32 @@ class TS_SAM3D_Dataset:  # the name is fixed: users of the earlier code import i
 
 
 class _CaseCache:
-    """The cases read last, up to a number of bytes."""
+    """The cases read last, up to a number of bytes; asked by several threads at once."""
 
     def __init__(self, data_root: Path, entries: dict[str, CaseEntry], max_bytes: int) -> None:
         self._data_root, self._entries, self._max_bytes = data_root, entries, max_bytes
         self._cases: OrderedDict[str, PreparedCase] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()
 
     def get(self, case_id: str) -> PreparedCase:
-        if case_id not in self._cases:
-            if case_id not in self._entries:
-                raise ValueError(f"no case {case_id!r} in this split.{nearest(case_id, self._entries)}")
-            self._cases[case_id] = PreparedCase(self._data_root, self._entries[case_id])
-            self._bytes += self._cases[case_id].nbytes
-        self._cases.move_to_end(case_id)
-        while len(self._cases) > 1 and self._bytes > self._max_bytes:
-            self._bytes -= self._cases.popitem(last=False)[1].nbytes
-        return self._cases[case_id]
+        with self._lock:  # another thread may drop the very case that this one found
+            if case_id not in self._cases:
+                if case_id not in self._entries:
+                    raise ValueError(f"no case {case_id!r} in this split.{nearest(case_id, self._entries)}")
+                self._cases[case_id] = PreparedCase(self._data_root, self._entries[case_id])
+                self._bytes += self._cases[case_id].nbytes
+            self._cases.move_to_end(case_id)
+            while len(self._cases) > 1 and self._bytes > self._max_bytes:
+                self._bytes -= self._cases.popitem(last=False)[1].nbytes
+            return self._cases[case_id]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the lock out: a loader of processes copies the data set, and a lock cannot be copied."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
 
 
 def _check_names(kind: str, names: Sequence[str], available: Sequence[str]) -> None:

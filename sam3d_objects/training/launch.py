@@ -148,8 +148,6 @@ def _wanted(device: str, devices: int, strategy: str) -> _Wanted:
 
 
 def _check_devices(kind: str, wanted: _Wanted) -> None:
-    if kind == "mps":
-        raise ValueError("several processes need CPUs or CUDA GPUs; on mps take one process")
     if ":" in wanted.device:
         raise ValueError(f"device {wanted.device!r} is one device; with several, say cuda (CUDA_VISIBLE_DEVICES picks)")
     count = wanted.devices

@@ -34,7 +34,7 @@ class LoopOptions:
         min_improvement: what a score must gain to count as better.
         precision: auto is bf16 (16, with a loss scaler, where a GPU lacks bf16) on a GPU and 32 elsewhere;
             bf16 and 16 are mixed: weights and optimiser stay in float32.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: auto (a CUDA GPU if there is one, else the CPU), cpu, cuda or cuda:N.
         devices: processes on this machine, each with a device of its own (on the CPU, processes alone). Under
             `torchrun` and `fabric run` the environment says how many.
         strategy: what several processes share: ddp has all weights in each, fsdp a part of them; auto is ddp.

@@ -3,6 +3,8 @@
 import torch
 from lightning_fabric.plugins.precision import MixedPrecision, Precision
 
+from sam3d_objects.model.loading.placement import chosen_device
+
 
 class MixedPrecisionKeepsInputs(MixedPrecision):
     """Mixed precision whose inputs stay float32.
@@ -39,17 +41,15 @@ def precision_plugin(precision: str, kind: str) -> Precision:
 
 
 def resolve_device(device: str) -> tuple[str, int]:
-    """Return (`cpu`, `cuda` or `mps`, index) for a name that a person gave; `auto` is the best there is.
+    """Return (`cpu` or `cuda`, index) for a name that a person gave; `auto` is what it is for every command.
 
     Raises:
-        ValueError: the device is unknown, or this machine or this torch has none.
+        ValueError: the device is unknown, this machine or this torch has none, or it is mps.
     """
-    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    present = [name for name, count in counts.items() if count]
-    if device == "auto":
-        return present[0], 0
-    kind, _, index = device.partition(":")
+    counts = {"cuda": torch.cuda.device_count(), "cpu": 1}
+    kind, _, index = chosen_device(device).partition(":")
     number = int(index) if index.isdecimal() else (0 if not index else -1)
     if not 0 <= number < counts.get(kind, 0):
+        present = [name for name, count in counts.items() if count]
         raise ValueError(f"device {device!r} is not here; this torch offers: auto, {', '.join(present)}")
     return kind, number

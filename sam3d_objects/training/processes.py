@@ -10,6 +10,16 @@ from lightning_fabric import Fabric
 Shared = TypeVar("Shared")
 
 
+class FirstFailedError(ValueError):
+    """What the first process failed with, in another one, which has nothing of its own to say to people.
+
+    Attributes:
+        told_elsewhere: whoever prints errors leaves this one out.
+    """
+
+    told_elsewhere = True
+
+
 class Processes:
     """The processes of a run. Every method but the properties must be called by all of them, in the same order.
 
@@ -56,12 +66,26 @@ class Processes:
 
     @contextmanager
     def first_goes_ahead(self) -> Iterator[None]:
-        """Let the first process go through the block before the others do."""
-        if not self.first:
-            self.fabric.barrier()
-        yield
-        if self.first:
-            self.fabric.barrier()
+        """Let the first process go through the block before the others do.
+
+        Raises:
+            FirstFailedError: in the others, which then leave the block out: the first had a ValueError or an OSError,
+                such as a user can cause, which it raises itself.
+        """
+        if self.count == 1:
+            yield
+        elif self.first:
+            try:
+                yield
+            except (ValueError, OSError) as error:
+                self.fabric.broadcast(str(error))  # else the others would wait, and lose the connection to this one
+                raise
+            self.fabric.broadcast(None)
+        else:
+            failure: str | None = self.fabric.broadcast(None)
+            if failure is not None:
+                raise FirstFailedError(failure)
+            yield
 
     def gathered(self, mine: Any) -> list[Any]:
         """Return what each process gave, in the order of their ranks."""

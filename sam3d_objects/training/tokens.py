@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sam3d_objects.training.progress import readable_time
 from sam3d_objects.training.stage import Samples, Say
-from sam3d_objects.training.targets.folder import keep, read_kept
+from sam3d_objects.training.targets.folder import is_kept, keep, read_kept
 
 TOKENS_FOLDER = "tokens"
 _BATCH = 16
@@ -77,19 +77,20 @@ class ConditionCache:
         path = self._path(self.epoch, index)
         kept = read_kept(path)
         if kept is None:
-            raise ValueError(f"the cached row {path} is missing or damaged: delete it if it is there, and start again")
+            raise ValueError(f"the cached row {path} is missing or damaged: start again, which makes such rows anew")
         tensors, texts = kept
         return CachedRow(texts["name"], tensors)
 
     def fill(self, make_rows: Callable[[Sequence[Any]], list[CachedRow]], say: Say) -> None:
-        """Make the rows that are not there yet, some at a time, and say how far it is.
+        """Make the rows that are not there yet or damaged, some at a time, and say how far it is.
 
         Args:
             make_rows: turns samples into a row each, alike whatever is beside them.
             say: called with lines for people.
         """
         wanted = [(epoch, index) for epoch in range(self.epochs) for index in range(len(self.source))]
-        missing = [place for place in wanted if read_kept(self._path(*place)) is None]  # or damaged
+        # By their headers: all rows of a full-size model are tens of GB, and this is asked at every start.
+        missing = [place for place in wanted if not is_kept(self._path(*place))]
         say(f"condition tokens: {len(wanted) - len(missing)} of {len(wanted)} rows are there, in {self.folder}")
         began = said = time.monotonic()
         done = 0
@@ -97,6 +98,9 @@ class ConditionCache:
             places = missing[start : start + _BATCH]
             for place, row in zip(places, make_rows([self._sample(*place) for place in places]), strict=True):
                 keep(self._path(*place), row.tensors, {"name": row.name})
+            if not done:
+                row_bytes = sum(self._path(*place).stat().st_size for place in places) / len(places)
+                say(f"condition tokens: about {row_bytes * len(wanted) / 1e9:.2g} GB when all are made")
             done += len(places)
             if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
                 said = time.monotonic()

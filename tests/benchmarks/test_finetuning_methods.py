@@ -16,6 +16,7 @@ from benchmarks.finetuning_methods import (
     SIMPLE,
     Settings,
     Step,
+    check_finished,
     method_steps,
     parameters_of,
     parse,
@@ -61,7 +62,7 @@ def test_every_step_is_a_command_that_the_parser_takes(tmp_path: Path, name: str
     chosen = settings(tmp_path, "--epochs", "3", "--stages", "--base", "elsewhere", "--seed", "5")
     commands: dict[str, Callable[..., None]] = {"train": train, "eval": evaluate}
     for step in method_steps(chosen, FOLDS[0], name):
-        values = CommandParser("x", commands[step.words[0]]).parse(step.words[1:])
+        values = CommandParser("x", commands[step.words[0]]).parse(step.command[1:])
         options = values["options"]
         assert (options.base, options.seed, values["data_root"]) == ("elsewhere", 5, FOLDS[0])
         if step.words[0] == "train" and "stage_" not in step.name:
@@ -88,14 +89,60 @@ def test_a_step_runs_once_and_says_what_it_took(tmp_path: Path) -> None:
     original = tmp_path / "original"
     original.mkdir()
     (original / "file").write_text("adapter")
-    step = Step("one", tmp_path / "one", ("--version",), {tmp_path / "set" / "structure": original})
+    step = Step("one", tmp_path / "one", ("--version",), copies={tmp_path / "set" / "structure": original})
     assert not step.cost
     step.run(threads=1)
     cost = json.loads((tmp_path / "one" / RECORD).read_text())
     assert cost["cpu_minutes"] > 0 and 20 < cost["peak_mib"] < 4000
     assert (tmp_path / "one" / "log.txt").read_text().startswith("sam3d-medical ")
     assert (tmp_path / "set" / "structure" / "file").read_text() == "adapter"
-    replace(step, words=("no such command",)).run(threads=1)  # it is done
+    replace(step, places=("no such command",)).run(threads=1)  # it is done, wherever it lies
+    with pytest.raises(ValueError, match=r"one was done for another request: --version; now it is eval --help\."):
+        replace(step, words=("eval", "--help")).run(threads=1)
+
+
+def note_done(chosen: Settings, fold: Path, name: str, words: bool = True) -> None:
+    """Note a method's steps as done, as they are asked for."""
+    for step in method_steps(chosen, fold, name):
+        step.folder.mkdir(parents=True)
+        record = {"cpu_minutes": 1.0, "peak_mib": 1.0} | ({"words": step.asked} if words else {})
+        (step.folder / RECORD).write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        (["--epochs", "3"], r"lora_r4/train was .* --epochs 2; now .* 3\. .* remove .*lora_r4 \(so .* 11 more"),
+        (["--epochs", "2", "--seed", "1"], r"lora_r4/train was done .* with 13 more steps"),
+        (["--epochs", "2", "--no_direct"], r"lora_r16/eval was done .* remove .*lora_r16/eval$"),
+        # Another reference: its evaluation would have to judge the simple methods, too.
+        (["--epochs", "2", "--methods", "full"], "full/eval was done for another request"),
+    ],
+)
+def test_what_was_done_for_another_request_is_refused_before_anything_runs(
+    tmp_path: Path, later: list[str], message: str
+) -> None:
+    chosen = settings(tmp_path, "--epochs", "2", "--stages")
+    for name in METHODS:
+        note_done(chosen, FOLDS[0], name)
+    assert not run_all(replace(chosen, only=("nothing",)), FOLDS[:1])
+    check_finished(settings(tmp_path, "--epochs", "2", "--jobs", "2", "--methods", "full", "lora_r16"), FOLDS)
+    with pytest.raises(ValueError, match=message):
+        run_all(settings(tmp_path, *later, "--only", "nothing"), FOLDS[:1])
+
+
+def test_the_stages_scores_are_of_the_structure_that_was_trained_before(tmp_path: Path) -> None:
+    first, later = settings(tmp_path, "--stages"), settings(tmp_path, "--stages", "--epochs", "3")
+    note_done(first, FOLDS[0], "lora_r16")
+    for part in ("train", "eval"):
+        (first.run_folder(FOLDS[0], "lora_r16") / part / RECORD).unlink()
+    with pytest.raises(ValueError, match="stage_latent/eval was done for another request"):
+        check_finished(later, FOLDS)
+
+
+def test_a_record_of_an_earlier_version_has_no_words_and_is_accepted(tmp_path: Path) -> None:
+    note_done(settings(tmp_path), FOLDS[0], "full", words=False)
+    check_finished(settings(tmp_path, "--epochs", "7"), FOLDS)
 
 
 def test_what_fails_is_said_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,6 +169,39 @@ def test_the_table_pools_the_folds_and_compares_case_by_case(tmp_path: Path) -> 
     assert found["differences"]["lora_r16 - base"]["dice"]["value"] == pytest.approx(0.345)
     text = (tmp_path / "methods.md").read_text()
     assert "| full | 4 | 0 | 0.650 (" in text and "| 23 |" in text and "+0.345 (" in text
+
+
+@pytest.mark.parametrize(
+    ("whole", "minutes", "peak", "shown"),
+    [
+        ([True, False], 4.0, 50.0, "| 4.0 | 50 |"),
+        ([None, False], 4.0, 50.0, "| 4.0 | 50 |"),
+        ([False, False], None, None, "| - | - |"),
+    ],
+)
+def test_a_training_that_was_cut_off_has_no_cost(
+    tmp_path: Path, whole: list[bool | None], minutes: float | None, peak: float | None, shown: str
+) -> None:
+    chosen = settings(tmp_path, "--methods", "full")
+    for fold, one, took in zip(FOLDS, whole, (4.0, 1.0), strict=True):
+        finish(chosen, fold, "full", [0.5, 0.6])
+        record = {"cpu_minutes": took, "peak_mib": 200 / took} | ({} if one is None else {"whole": one})
+        (chosen.run_folder(fold, "full") / "train" / RECORD).write_text(json.dumps(record))
+    write_results(chosen, FOLDS)
+    found = json.loads((tmp_path / "methods.json").read_text())["systems"]["full"]
+    assert (found["cpu_minutes"], found["peak_mib"], found["parameters"]) == (minutes, peak, 3)
+    assert shown in (tmp_path / "methods.md").read_text()
+
+
+def test_a_step_notes_whether_it_ran_in_one_go(tmp_path: Path) -> None:
+    step = Step("one", tmp_path / "one", ("--version",))
+    with pytest.raises(ValueError, match="one: status"):
+        replace(step, places=("no such command",)).run(threads=1)
+    step.run(threads=1)
+    assert step.cost and step.cost["whole"] is False
+    other = Step("other", tmp_path / "other", ("--version",))
+    other.run(threads=1)
+    assert other.cost and other.cost["whole"] is True
 
 
 def test_an_evaluation_that_is_not_done_is_not_pooled(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_options_come_from_both_tables() -> None:
         ({"ruonds": 2}, {}, "the run configuration has the unknown name 'ruonds'. Did you mean 'rounds'"),
         ({}, {"data_root": "x"}, "the node configuration has the unknown name 'data_root'. Did you mean 'data-root'"),
         ({"train.stage": "all"}, {}, "LoRA of one stage"),
-        ({"train.method": "full"}, {}, "LoRA of one stage"),
+        ({"train.method": "full", "train.lora_rank": ""}, {}, "LoRA of one stage"),
         ({"train.lora_rank": 0}, {}, "lora_rank"),
         ({"epochs": ""}, {}, "lacks 'epochs'"),
     ],

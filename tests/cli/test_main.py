@@ -11,6 +11,7 @@ import pytest
 
 from sam3d_objects.cli.main import COMMANDS, FAILED, WRONG_USE, main, run
 from sam3d_objects.config import PhantomOptions
+from sam3d_objects.training.processes import FirstFailedError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -101,6 +102,14 @@ def failing(out: Annotated[Path, "where"], options: PhantomOptions) -> None:
 def interrupted(out: Annotated[Path, "where"], options: PhantomOptions) -> None:
     """A command that somebody stops."""
     raise KeyboardInterrupt
+
+
+def test_of_several_processes_the_one_that_failed_speaks(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> None:
+        raise FirstFailedError("case 7 is under the bar")
+
+    assert run("x", fails, []) == FAILED
+    assert capsys.readouterr().err == ""
 
 
 def test_a_traceback_is_shown_on_request(monkeypatch: pytest.MonkeyPatch) -> None:

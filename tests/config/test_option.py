@@ -1,11 +1,14 @@
 """Options check themselves when they are made."""
 
+import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sam3d_objects.cli.train import train
 from sam3d_objects.config import (
     EvaluateOptions,
     PhantomOptions,
@@ -15,6 +18,7 @@ from sam3d_objects.config import (
     check_options,
     option,
 )
+from sam3d_objects.config.train import STAGE_DEFAULTS
 
 
 @dataclass(frozen=True)
@@ -99,3 +103,14 @@ def test_the_stages_refuse_what_makes_no_sense(cls: type, values: dict[str, Any]
 
 def test_systems_are_kept_in_order() -> None:
     assert EvaluateOptions(systems="adapted, base").system_names == ("adapted", "base")
+
+
+def test_the_default_epochs_have_too_few_validations_to_stop_early_as_the_help_says() -> None:
+    for stage in STAGE_DEFAULTS:
+        options = TrainOptions().of_stage(stage)
+        assert options.epochs is not None and options.validate_every is not None
+        validations = math.ceil(options.epochs / options.validate_every)
+        assert validations <= options.patience, "it can stop now: say so in the help, train's docstring and the pages"
+    (field,) = [field for field in dataclasses.fields(TrainOptions) if field.name == "patience"]
+    assert "best is kept" in field.metadata["help"] and "too few validations" in field.metadata["help"]
+    assert "which have too few validations" in " ".join((train.__doc__ or "").split())

@@ -1,7 +1,10 @@
 """Samples: image, mask, geometry and frame agree for every plane and variant; only the seed decides."""
 
 import copy
+import pickle
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from scipy import ndimage
 
 from sam3d_objects.arrays import AnyArray
 from sam3d_objects.dataset import Augment, PrepareOptions, Sample, TS_SAM3D_Dataset, prepare
+from sam3d_objects.dataset.case import PreparedCase
 from sam3d_objects.mesh import ObjectFrame, inside
 from sam3d_objects.volume import PLANES
 from tests.dataset.scans import AFFINE, ellipsoid, write_scan
@@ -228,3 +232,27 @@ def test_the_names_of_a_sample_are_fixed() -> None:
         "pointmap",
         "frame",
     ]
+
+
+def test_cases_are_asked_for_by_several_threads_with_room_for_one(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = TS_SAM3D_Dataset(prepared, "train", cache_bytes=1)
+    ids = sorted({case for case, _ in dataset.pairs})
+    assert len(ids) > 1
+
+    def size(_case: PreparedCase) -> int:
+        time.sleep(1e-4)  # the others go on meanwhile, and drop what this one has just put there
+        return 100
+
+    monkeypatch.setattr(PreparedCase, "nbytes", property(size))
+    with ThreadPoolExecutor(4) as pool:
+        cases = list(pool.map(dataset.case, ids * 25))
+    assert [case.id for case in cases] == ids * 25
+    assert dataset._cases._bytes == 100
+
+
+def test_a_data_set_can_be_sent_to_another_process(prepared: Path) -> None:
+    dataset = TS_SAM3D_Dataset(prepared, "train")
+    first = dataset[0]
+    assert same(pickle.loads(pickle.dumps(dataset))[0], first)

@@ -112,6 +112,12 @@ def test_a_bad_sample_of_one_process_stops_all_and_is_named(outcome: Outcome) ->
     assert first == second and "loss is nan" in first and "toy_4" in first
 
 
+def test_what_the_first_process_refuses_the_others_refuse_in_its_words(outcome: Outcome) -> None:
+    first, second = (notes["refused"] for notes in outcome.notes)
+    assert first == ["prepared", "ValueError", "case 7 is under the bar"]
+    assert second == ["FirstFailedError", "case 7 is under the bar"]
+
+
 def test_a_run_of_two_processes_is_not_resumed_by_one(outcome: Outcome) -> None:
     with pytest.raises(ValueError, match=r"options\.processes: the run has 2, now 1"):
         outcome.one.loop.load_checkpoint(outcome.out / "ddp")

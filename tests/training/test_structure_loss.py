@@ -8,7 +8,10 @@ import torch
 from sam3d_objects.dataset import Augment, TS_SAM3D_Dataset
 from sam3d_objects.model import SAM3DObjects
 from sam3d_objects.training import StructureOptions, StructureStage, contract_of
+from sam3d_objects.training.stages import structure_loss
 from sam3d_objects.training.stages.structure_loss import draw_paths, path_loss
+from sam3d_objects.training.targets import structure as structure_targets
+from sam3d_objects.training.tokens import ConditionCache
 from tests.training.small_model import WIDTH, small_model
 
 
@@ -65,6 +68,18 @@ def test_self_consistency_is_an_own_term_with_its_weight() -> None:
     assert totals[0] < totals[1]
 
 
+def test_spread_weights_are_refused_before_processes_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structure_loss, "sharded", lambda network: True)
+    model = small_model()
+    plain, consistent = StructureOptions(draws=2), StructureOptions(shortcut_weight=1.0, draws=2)
+    latents, condition, draws = drawn_batch(model, plain, 2)
+    with torch.no_grad():
+        path_loss(model.structure_flow, latents, condition, torch.ones(2), draws, plain)  # one call in any process
+    latents, condition, draws = drawn_batch(model, consistent, 2)
+    with pytest.raises(ValueError, match=r"shortcut_weight 1 does not go with weights .* take strategy ddp"):
+        path_loss(model.structure_flow, latents, condition, torch.ones(2), draws, consistent)
+
+
 def test_a_flow_without_step_sizes_has_no_self_consistency(
     model: SAM3DObjects, data_root: Path, tmp_path: Path
 ) -> None:
@@ -94,3 +109,21 @@ def test_cached_tokens_give_the_same_losses(
             samples = [stage.train_samples[i] for i in (5, 1, 7, 3)]
             losses.append(stage.loss(stage.module.eval(), stage.make_batch(samples), draws)[0].item())
     assert losses[:2] == pytest.approx(losses[2:], rel=1e-5) and losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("change", ["_LAYOUT", "SOLID_SUPERSAMPLE"])
+def test_cached_rows_belong_to_the_targets_in_them(
+    model: SAM3DObjects, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    def folder() -> Path:
+        train = TS_SAM3D_Dataset(data_root, "train")
+        stage = StructureStage(
+            model, train, None, tmp_path, contract_of(train, model), StructureOptions(cache_epochs=1)
+        )
+        assert isinstance(stage.train_samples, ConditionCache)
+        return stage.train_samples.folder
+
+    before = folder()
+    assert folder() == before
+    monkeypatch.setattr(structure_targets, change, "made otherwise")
+    assert folder() != before

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from sam3d_objects.training import tokens
 from sam3d_objects.training.tokens import CachedRow, ConditionCache, cache_key
 
 
@@ -55,6 +56,29 @@ def test_only_what_is_missing_is_made(tmp_path: Path) -> None:
     next((tmp_path / key / "0000").glob("*3.safetensors")).unlink()
     more.fill(counting, lambda text: None)
     assert asked == [(0, 3), *((1, index) for index in range(5))]
+
+
+def test_rows_that_are_there_are_not_read_and_those_that_were_cut_off_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ConditionCache(Numbers(20), 1, tmp_path, "key")
+    said: list[str] = []
+    cache.fill(rows, said.append)
+    row_bytes = (tmp_path / "key" / "0000" / "000000.safetensors").stat().st_size
+    assert said[1] == f"condition tokens: about {20 * row_bytes / 1e9:.2g} GB when all are made"
+    for number, left in ((3, 20), (7, 0), (9, row_bytes - 1)):
+        path = tmp_path / "key" / "0000" / f"{number:06d}.safetensors"
+        path.write_bytes(path.read_bytes()[:left])
+    asked: list[int] = []
+
+    def counting(samples: Sequence[Any]) -> list[CachedRow]:
+        asked.extend(index for _, index in samples)
+        return rows(samples)
+
+    with monkeypatch.context() as watched:
+        watched.setattr(tokens, "read_kept", lambda path: pytest.fail(f"{path} is read as a whole"))
+        cache.fill(counting, lambda text: None)
+    assert asked == [3, 7, 9] and [cache[index].name for index in asked] == ["0-3", "0-7", "0-9"]
 
 
 def test_a_row_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:

@@ -81,8 +81,26 @@ class Run:
         }
 
 
+def refused(data_root: Path, out: Path, rank: int) -> list[str]:
+    """What a process is left with where the first one's targets miss their bar."""
+    stage, prepared = make_toy(data_root, out), []
+
+    def prepare(device: torch.device, say: Any) -> None:
+        prepared.append("prepared")
+        if rank == 0:
+            raise ValueError("case 7 is under the bar")
+
+    setattr(stage, "prepare", prepare)  # noqa: B010  (a method of this object alone)
+    try:
+        options = LoopOptions(**{**OPTIONS, "batch_size": 2})
+        MedicalTrainer(stage, options, out / "refused", console=Console(file=io.StringIO())).train()
+    except ValueError as error:
+        prepared += [type(error).__name__, str(error)]
+    return prepared
+
+
 def main(data_root: Path, out: Path) -> None:
-    """Train with both strategies, whole and stopped half-way; meet a bad sample."""
+    """Train with both strategies, whole and stopped half-way; meet a bad sample, and bad targets."""
     notes: dict[str, Any] = {}
     for strategy in ("ddp", "fsdp"):
         run = Run(data_root, out, strategy, batch_size=2, strategy=strategy)
@@ -103,6 +121,7 @@ def main(data_root: Path, out: Path) -> None:
     except NonFiniteLossError as error:
         notes["bad"] = str(error)
     rank = torch.distributed.get_rank()
+    notes["refused"] = refused(data_root, out, rank)
     (out / f"notes.{rank}.json").write_text(json.dumps(notes))
     leave()
     assert not torch.distributed.is_initialized()

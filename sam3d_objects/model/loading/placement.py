@@ -4,6 +4,7 @@ import torch
 
 # By the names that pipeline.yaml writes.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTO, CPU, CUDA, MPS = "auto", "cpu", "cuda", "mps"
 
 
 def parse_dtype(dtype: torch.dtype | str) -> torch.dtype:
@@ -18,12 +19,27 @@ def parse_dtype(dtype: torch.dtype | str) -> torch.dtype:
     return found
 
 
+def chosen_device(device: str) -> str:
+    """Return torch's name of the device that a person asked for; `auto` is a CUDA GPU where there is one, else the CPU.
+
+    It is the one rule of training and of every command. Whether the device is there, who uses it finds out.
+
+    Raises:
+        ValueError: it is mps.
+    """
+    _refuse_mps(device)
+    if device != AUTO:
+        return device
+    return CUDA if torch.cuda.is_available() else CPU
+
+
 def parse_device(device: str) -> torch.device:
     """Return torch's device of a name.
 
     Raises:
-        ValueError: torch knows no such device, or this machine has none; those that it has are named.
+        ValueError: torch knows no such device, this machine has none, or it is mps; those that it has are named.
     """
+    _refuse_mps(device)
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
@@ -37,6 +53,11 @@ def parse_device(device: str) -> torch.device:
 
 
 def available_devices() -> list[str]:
-    """The devices that torch can use on this machine."""
-    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    return ["cpu", *gpus, *["mps"] * torch.backends.mps.is_available()]
+    """The devices of this machine that a model can be on."""
+    return [CPU, *(f"{CUDA}:{index}" for index in range(torch.cuda.device_count()))]
+
+
+def _refuse_mps(device: object) -> None:
+    # Surfaces are float64, in training targets as in reconstruction, and MPS has no such numbers.
+    if str(device).partition(":")[0] == MPS:
+        raise ValueError(f"device {device!r}: Apple's MPS has no float64, which surfaces are computed in; use {CPU}")

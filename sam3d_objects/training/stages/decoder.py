@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from sam3d_objects.adapter import InferenceContract
 from sam3d_objects.dataset import TS_SAM3D_Dataset
-from sam3d_objects.mesh import Mesh, outer_surface
+from sam3d_objects.mesh import Mesh
 from sam3d_objects.model import SAM3DObjects
-from sam3d_objects.model.flexicubes import surface_from_features
 from sam3d_objects.model.latent.mesh_decoder import SUBDIVISIONS
 from sam3d_objects.model.offload import on_device
 from sam3d_objects.model.sparse import SparseGrid
@@ -32,6 +31,7 @@ from sam3d_objects.training.stages.packed import PackedDecoder
 from sam3d_objects.training.stages.saving import save_stage
 from sam3d_objects.training.stages.shapes import ShapeKey, StageShapes, patients_of, shape_name
 from sam3d_objects.training.targets import LatentTarget, LatentTargets, distance_between, latent_targets
+from sam3d_objects.training.targets.surfaces import mesh_of_features
 from sam3d_objects.training.validation import ValidationSlices
 
 COORDINATES, LATENTS, INTERIOR, SHAPE = "coordinates", "latents", "interior", "shape"
@@ -234,5 +234,4 @@ class DecoderStage:
 
 def decoded_mesh(made: CubeFeatures) -> Mesh:
     """Return the outer surface of what a decoder made of one shape, object coordinates, as inference takes it."""
-    surface, _ = surface_from_features(made.features, made.cubes, made.resolution, interior=made.interior)
-    return outer_surface(Mesh(surface.vertices.detach().double().cpu().numpy(), surface.faces.cpu().numpy()))
+    return mesh_of_features(made.features, made.cubes, made.resolution, made.interior)

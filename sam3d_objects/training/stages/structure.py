@@ -81,8 +81,7 @@ class StructureStage:
         return cache_key(
             stage=self.name,
             embedder=fingerprint(self.model.condition_embedder),
-            encoder=fingerprint(self.model.structure_encoder),
-            settings=str(self.model.settings),
+            targets=StructureTargets(self.model, self.targets_folder).maker,
             drop_pointmap=self.options.drop_pointmap,
             scene_scale_mm=self.contract.scene_scale_mm,
             data={name: part for name, part in self.shapes.record().items() if name != "validation_slices"},

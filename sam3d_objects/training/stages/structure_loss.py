@@ -12,6 +12,7 @@ from sam3d_objects.model.flow_matching import flow_matching_loss
 from sam3d_objects.model.sampler import Latents
 from sam3d_objects.model.shortcut import draw_step_sizes, shortcut_loss
 from sam3d_objects.training.flow_times import even_times, stratified_times
+from sam3d_objects.training.sharding import sharded
 from sam3d_objects.training.stage import Batch
 from sam3d_objects.training.stages.structure_options import StructureOptions
 
@@ -69,6 +70,9 @@ def path_loss(
         condition: tokens (B, S, C), one for each sample's D paths.
         kept: (B,) 0 where the condition is forced to zero.
         draws: B rows of what `draw_paths` or `even_paths` drew.
+
+    Raises:
+        ValueError: self-consistency paths for a network whose weights are spread over processes.
     """
     count = draws[TIME].shape[1]
     data = {name: value.repeat_interleave(count, 0) for name, value in latents.items()}
@@ -79,6 +83,13 @@ def path_loss(
         # One condition serves D rows of the flow, so its keys and values are made once.
         loss, parts = flow_matching_loss(network, data, seen, t, noise, options.weights)
         return loss, {name: part for name, part in parts.items() if options.weights[name]}
+    if sharded(network):
+        # The teacher is called only where a process's own rows want it, and each call gathers weights from all
+        # processes: they would wait for each other for ever. Options say it earlier, but `fabric run` has its own.
+        raise ValueError(
+            f"shortcut_weight {options.shortcut_weight:g} does not go with weights spread over processes: take "
+            "strategy ddp, or shortcut_weight 0"
+        )
     d = draws[STEP].flatten()
     _, terms = shortcut_loss(
         network,

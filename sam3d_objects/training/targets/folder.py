@@ -47,6 +47,17 @@ def read_kept(path: Path) -> Kept | None:
         return None
 
 
+def is_kept(path: Path) -> bool:
+    """Return whether there is a kept target that can be read, by its header alone, which says how long the file is."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt"):
+            return True
+    except SafetensorError:
+        return False
+
+
 def distance_texts(distance: SurfaceDistance) -> dict[str, str]:
     """A surface distance as texts; `distance_from_texts` is the way back, to the last bit."""
     return {"assd": repr(distance.mean), "p95": repr(distance.p95)}

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam3d_objects.mesh import SOLID_SUPERSAMPLE, Mesh, occupancy_grid, outer_surface, signed_distance
+from sam3d_objects.mesh import SOLID_SUPERSAMPLE, Mesh, occupancy_grid, signed_distance
 from sam3d_objects.model import SAM3DObjects, fingerprint
-from sam3d_objects.model.flexicubes import surface_from_features
 from sam3d_objects.model.latent.encoder import LatentEncoder
 from sam3d_objects.model.latent.features import distance_features, voxel_points
 from sam3d_objects.model.latent.mesh_decoder import MeshDecoder
@@ -26,6 +25,7 @@ from sam3d_objects.model.sparse import SparseGrid, SparseTensor
 from sam3d_objects.training.targets.distance import SurfaceDistance, distance_between
 from sam3d_objects.training.targets.folder import distance_from_texts, distance_texts, keep, read_kept, shape_key
 from sam3d_objects.training.targets.inversion import InversionOptions, invert
+from sam3d_objects.training.targets.surfaces import mesh_of_features
 
 AUTO, ENCODER, INVERSION = "auto", "encoder", "inversion"
 SOURCES = (AUTO, ENCODER, INVERSION)
@@ -169,10 +169,8 @@ def decode(decoder: MeshDecoder, coordinates: Tensor, latents: Tensor, interior:
     """
     device = next(decoder.parameters()).device
     cubes = decoder(SparseTensor(latents.to(device), SparseGrid(coordinates.to(device), 1)))
-    places = cubes.grid.coordinates[:, 1:]
-    known = interior[0].to(device)
-    surface, _ = surface_from_features(cubes.features.float(), places, decoder.fine_resolution, interior=known)
-    return outer_surface(Mesh(surface.vertices.double().cpu().numpy(), surface.faces.cpu().numpy()))
+    places, known = cubes.grid.coordinates[:, 1:], interior[0].to(device)
+    return mesh_of_features(cubes.features.float(), places, decoder.fine_resolution, known)
 
 
 def _keep(path: Path, target: LatentTarget) -> LatentTarget:

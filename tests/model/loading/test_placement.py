@@ -1,12 +1,15 @@
 """Device and dtype, as a person says them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from sam3d_objects.cli.models import torch_device
 from sam3d_objects.model import load_model
-from sam3d_objects.model.loading.placement import available_devices, parse_device, parse_dtype
+from sam3d_objects.model.loading.placement import available_devices, chosen_device, parse_device, parse_dtype
+from sam3d_objects.training.precision import resolve_device
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
@@ -37,6 +40,26 @@ def test_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ValueError, match=r"device 'cuda' is unknown, .* give one of cpu"):
             parse_device("cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert available_devices() == ["cpu", "cuda:0", "cuda:1"]
     assert parse_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_auto_is_a_cuda_gpu_or_the_cpu_even_where_there_is_mps(monkeypatch: pytest.MonkeyPatch, here: bool) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: here)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(here))
+    expected = "cuda" if here else "cpu"
+    assert chosen_device("auto") == torch_device("auto") == expected
+    assert resolve_device("auto") == (expected, 0)
+    assert chosen_device("cuda:3") == "cuda:3"
+
+
+@pytest.mark.parametrize("ask", [chosen_device, parse_device, torch_device, resolve_device])
+def test_mps_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch, ask: Callable[[str], object]) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(ValueError, match=r"device 'mps(:0)?': Apple's MPS has no float64.*use cpu"):
+        ask("mps")
+    with pytest.raises(ValueError, match="has no float64"):
+        ask("mps:0")

@@ -1,38 +1,37 @@
 """LoRA of several ranks, full fine-tuning and training from scratch, judged on every patient of a data set.
 
-    python benchmarks/finetuning_methods.py --data_root data/hippocampus --out runs/methods [--epochs 20] [--jobs 2]
+    python -m benchmarks.finetuning_methods --data_root data/hippocampus --out runs/methods [--epochs 20] [--jobs 2]
 
 The data set is cut into folds by patient. In each fold every method trains with the same number of steps
 (`sam3d-med train`), and is scored on the fold's test patients (`sam3d-med eval`); the base model, simple methods and a
 direct-regression network are scored on the same slices. Scores are pooled over the folds, with 95 % intervals over
-patients; systems are compared case by case. Each step is a process of its own, whose peak memory is measured. It may be
-killed at any moment and called again: what is done stays done, and what was done for another request is refused.
+patients; systems are compared case by case. As soon as a fold is judged by all methods, only such folds are pooled.
+Each step is a process of its own, whose peak memory is measured. It may be killed at any moment and called again: what
+is done stays done, and what was done for another request is refused.
 Results: OUT/methods.md and OUT/methods.json.
 """
 
 import argparse
 import math
-import os
-import shutil
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 
-from sam3d_objects import cli
+from benchmarks.method_steps import RECORD, Step
 from sam3d_objects.dataset.folds import FoldOptions, make_folds
 from sam3d_objects.evaluation.pooled import (
     differences_table,
     pooled_differences,
+    pooled_slices,
     pooled_systems,
     rows_as,
+    slices_table,
     systems_table,
 )
 from sam3d_objects.evaluation.rows import Row
@@ -51,89 +50,6 @@ SIMPLE = ("extrusion", "ellipsoid", "mean_shape", "nearest_shape", "pca_shape")
 DIRECT = "direct"
 STAGES = ("latent", "decoder")
 ADDED = {"stage_latent": "+latent", "stage_decoder": "+latent+decoder"}
-RECORD = "done.json"
-CHILD = "--child"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command in a folder of its own; done when RECORD is there, which says what it took.
-
-    Attributes:
-        name: fold/method/train or fold/method/eval.
-        folder: of its record and its log.
-        words: of the command, but for its folders: what is asked for.
-        places: its folders, which OUT and the step's name say; OUT may be moved.
-        copies: adapter folders that it needs copies of: copy -> original.
-        trainings: the words of the trainings whose adapters it scores.
-    """
-
-    name: str
-    folder: Path
-    words: tuple[str, ...]
-    places: tuple[str, ...] = ()
-    copies: Mapping[Path, Path] = field(default_factory=dict)
-    trainings: tuple[tuple[str, ...], ...] = ()
-
-    @property
-    def command(self) -> tuple[str, ...]:
-        """The whole command."""
-        return (*self.words, *self.places)
-
-    @property
-    def asked(self) -> list[list[str]]:
-        """What its result depends on, as its record has it."""
-        return [list(self.words), *map(list, self.trainings)]
-
-    @property
-    def cost(self) -> dict[str, Any] | None:
-        """Its record if it is done: minutes of processor time and peak memory (MiB) of the last attempt, and so on.
-
-        Raises:
-            ValueError: it was done for another request; the message says what differs, and what to do.
-        """
-        path = self.folder / RECORD
-        if not path.is_file():
-            return None
-        record: dict[str, Any] = read_json(path)
-        before = record.get("words", self.asked)  # earlier versions did not note it
-        if before != self.asked:
-            # A training would go on in its own folder; an evaluation takes what it can use of the old rows.
-            remove = self.folder.parent if self.words[0] == "train" else self.folder
-            was, now = (" + ".join(map(" ".join, asked)) for asked in (before, self.asked))
-            raise ValueError(
-                f"{self.name} was done for another request: {was}; now it is {now}. Ask as before (also for the same "
-                f"methods, in the same order), take another --out, or remove {remove}"
-            )
-        return record
-
-    def run(self, threads: int) -> None:
-        """Run it unless it is done; its output goes to log.txt.
-
-        Raises:
-            ValueError: it failed; the message has its last line and its log. Or it was done for another request.
-        """
-        if self.cost:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for copy, original in self.copies.items():
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(original, copy)
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        log_file = self.folder / "log.txt"
-        whole = not log_file.exists()  # what an earlier attempt took, which this one goes on from, nobody measured
-        with open(log_file, "ab") as log:
-            command = [sys.executable, str(Path(__file__).resolve()), CHILD, *self.command]
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-            _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            last = log_file.read_text(encoding="utf-8", errors="replace").rstrip().rpartition("\n")[2]
-            raise ValueError(f"{self.name}: status {child.returncode}: {last} (see {log_file})")
-        # Minutes of processor time: those of the clock would tell what else the machine was doing.
-        minutes = (usage.ru_utime + usage.ru_stime) / 60
-        cost = {"cpu_minutes": minutes, "peak_mib": usage.ru_maxrss / 1024, "whole": whole}
-        write_json(self.folder / RECORD, {**cost, "words": self.asked})
 
 
 @dataclass(frozen=True)
@@ -262,6 +178,17 @@ def run_all(settings: Settings, folds: Sequence[Path]) -> list[str]:
     return failures
 
 
+def whole_folds(settings: Settings, folds: Sequence[Path]) -> list[Path]:
+    """The folds that every method was judged in, so that all are pooled over the same cases; else all folds."""
+    names = (*settings.methods, *(f"stage_{stage}" for stage in STAGES if settings.stages))
+    whole = [
+        fold
+        for fold in folds
+        if all((settings.run_folder(fold, name) / "eval" / RECORD).is_file() for name in names)
+    ]
+    return whole or list(folds)
+
+
 def judged(settings: Settings, folds: Sequence[Path]) -> dict[str, list[Row]]:
     """System -> its rows, pooled over the folds in which it was judged."""
     rows: dict[str, list[Row]] = {}
@@ -316,14 +243,16 @@ def pairs(settings: Settings, systems: Mapping[str, Any]) -> list[tuple[str, str
 
 def write_results(settings: Settings, folds: Sequence[Path]) -> None:
     """Write methods.json and methods.md."""
-    rows = judged(settings, folds)
-    systems = pooled_systems(rows)
+    pooled = whole_folds(settings, folds)
+    rows = judged(settings, pooled)
+    systems, slices = pooled_systems(rows), pooled_slices(rows)
     runs = {name: next((run for run, added in ADDED.items() if added == name), name) for name in systems}
-    facts = {name: training_facts(settings, folds, run) for name, run in runs.items()}
+    facts = {name: training_facts(settings, pooled, run) for name, run in runs.items()}
     differences = pooled_differences(rows, pairs(settings, systems))
-    asked = {"folds": len(folds), "epochs": settings.epochs, "base": settings.base, "seed": settings.seed}
-    found = {name: {**figures, **facts[name]} for name, figures in systems.items()}
-    write_json(settings.out / "methods.json", {**asked, "systems": found, "differences": differences})
+    asked = {"epochs": settings.epochs, "base": settings.base, "seed": settings.seed}
+    counts = {"folds": len(folds), "pooled": len(pooled)}
+    found = {name: {**figures, **facts[name], "slices": slices[name]} for name, figures in systems.items()}
+    write_json(settings.out / "methods.json", {**counts, **asked, "systems": found, "differences": differences})
     columns = {"trained": "parameters", "MB": "adapter_mb", "CPU minutes": "cpu_minutes", "peak MiB": "peak_mib"}
     forms = {"trained": "{:,.0f}", "MB": "{:.2f}", "CPU minutes": "{:.1f}", "peak MiB": "{:.0f}"}
     further = {
@@ -331,26 +260,15 @@ def write_results(settings: Settings, folds: Sequence[Path]) -> None:
         for title, key in columns.items()
     }
     text = (
-        f"# Methods compared\n\n{len(folds)} folds by patient, {settings.epochs or 'default'} epochs each without "
-        f"early stopping, base {settings.base}, seed {settings.seed}. Mean over median, 95 % bootstrap intervals over "
-        "patients. Trained numbers are those that the adapter holds; minutes of processor time and peak memory "
-        "(resident) are of the trainings that ran in one go.\n\n"
-        f"{systems_table(systems, further)}\n\nOn the same cases:\n\n{differences_table(differences)}\n"
+        f"# Methods compared\n\n{len(pooled)} of {len(folds)} folds by patient, {settings.epochs or 'default'} epochs "
+        f"each without early stopping, base {settings.base}, seed {settings.seed}. Mean over median, 95 % bootstrap "
+        "intervals over patients. Trained numbers are those that the adapter holds; minutes of processor time and peak "
+        "memory (resident) are of the trainings that ran in one go.\n\n"
+        f"{systems_table(systems, further)}\n\nOn the same cases:\n\n{differences_table(differences)}\n\n"
+        f"Mean Dice by kind of slice:\n\n{slices_table(slices)}\n"
     )
     with atomic_path(settings.out / "methods.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def end_with_parent() -> None:
-    """Let this process end when the one that started it does: else a second call would write into the same folders."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def parse(words: Sequence[str] | None = None) -> tuple[Path, int, Settings]:
@@ -393,7 +311,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == [CHILD]:
-        end_with_parent()
-        sys.exit(cli.main(sys.argv[2:]))
     sys.exit(main())

@@ -121,6 +121,20 @@ def pooled_differences(
     return differences
 
 
+def pooled_slices(rows: Mapping[str, Sequence[Row]], metric: str = "dice") -> dict[str, dict[str, float]]:
+    """System -> plane and kind of slice, such as `axial random` -> mean of a metric over all its rows."""
+    found: dict[str, dict[str, float]] = {}
+    for name, own in rows.items():
+        kinds = sorted({(row.plane, row.slice_kind) for row in own})
+        found[name] = {
+            f"{plane} {kind}": float(
+                np.mean([row.scores[metric] for row in own if (row.plane, row.slice_kind) == (plane, kind)])
+            )
+            for plane, kind in kinds
+        }
+    return found
+
+
 def systems_table(systems: Mapping[str, Mapping[str, Any]], further: Mapping[str, Mapping[str, str]]) -> str:
     """Markdown of what `pooled_systems` gives: mean over median in each cell.
 
@@ -137,6 +151,16 @@ def systems_table(systems: Mapping[str, Mapping[str, Any]], further: Mapping[str
         ]
         more = [texts.get(name, "") for texts in further.values()]
         lines.append(f"| {' | '.join([name, str(figures['n']), str(figures['failures']), *scores, *more])} |")
+    return "\n".join(lines)
+
+
+def slices_table(slices: Mapping[str, Mapping[str, float]], digits: int = DIGITS["dice"]) -> str:
+    """Markdown of what `pooled_slices` gives."""
+    kinds = list(dict.fromkeys(kind for means in slices.values() for kind in means))
+    lines = [f"| {' | '.join(['system', *kinds])} |", "|---" * (len(kinds) + 1) + "|"]
+    for name, means in slices.items():
+        cells = [f"{means[kind]:.{digits}f}" if kind in means else "" for kind in kinds]
+        lines.append(f"| {' | '.join([name, *cells])} |")
     return "\n".join(lines)
 
 

@@ -12,10 +12,8 @@ from safetensors.numpy import save_file
 from benchmarks.finetuning_methods import (
     DIRECT,
     METHODS,
-    RECORD,
     SIMPLE,
     Settings,
-    Step,
     check_finished,
     method_steps,
     parameters_of,
@@ -23,6 +21,7 @@ from benchmarks.finetuning_methods import (
     run_all,
     write_results,
 )
+from benchmarks.method_steps import RECORD, Step
 from sam3d_objects.cli.evaluate import evaluate
 from sam3d_objects.cli.parser import CommandParser
 from sam3d_objects.cli.train import train
@@ -169,6 +168,18 @@ def test_the_table_pools_the_folds_and_compares_case_by_case(tmp_path: Path) -> 
     assert found["differences"]["lora_r16 - base"]["dice"]["value"] == pytest.approx(0.345)
     text = (tmp_path / "methods.md").read_text()
     assert "| full | 4 | 0 | 0.650 (" in text and "| 23 |" in text and "+0.345 (" in text
+    assert "2 of 2 folds" in text and "| system | axial largest |" in text and "| full | 0.650 |" in text
+
+
+def test_a_fold_counts_when_all_methods_were_judged_in_it(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, "--methods", "lora_r16", "full")
+    for fold in FOLDS:
+        finish(chosen, fold, "lora_r16", [0.5, 0.6])
+    finish(chosen, FOLDS[0], "full", [0.7, 0.8])
+    write_results(chosen, FOLDS)
+    found = json.loads((tmp_path / "methods.json").read_text())
+    assert (found["pooled"], found["folds"]) == (1, 2)
+    assert {name: system["n"] for name, system in found["systems"].items()} == dict.fromkeys(found["systems"], 2)
 
 
 @pytest.mark.parametrize(

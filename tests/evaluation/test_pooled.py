@@ -13,8 +13,10 @@ from sam3d_objects.evaluation.pooled import (
     pooled_differences,
     pooled_mean,
     pooled_median,
+    pooled_slices,
     pooled_systems,
     rows_as,
+    slices_table,
     systems_table,
 )
 
@@ -73,3 +75,10 @@ def test_systems_and_differences() -> None:
     assert table.splitlines()[0] == "| system | cases | failed | Dice | HD95 mm | ASSD mm | MB |"
     assert table.splitlines()[2].endswith("| 1.5 |") and table.splitlines()[3].endswith("|  |")
     assert differences_table(differences).splitlines()[2].startswith("| a - b | +0.150 (+0.100 to +0.200) | +0.00")
+
+
+def test_each_kind_of_slice_has_its_mean() -> None:
+    rows = {"a": [row("p", 0.2), row("q", 0.4), row("p", 0.9, plane="coronal")], "b": [row("p", 0.5, "b")]}
+    found = pooled_slices(rows)
+    assert found["a"] == {"axial largest": pytest.approx(0.3), "coronal largest": 0.9}
+    assert slices_table(found).splitlines()[2:] == ["| a | 0.300 | 0.900 |", "| b | 0.500 |  |"]

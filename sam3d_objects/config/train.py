@@ -9,7 +9,8 @@ from .option import check_options, option
 from .reconstruct import ADAPTED_STAGES
 
 ALL = "all"
-METHODS = ("lora", "full", "scratch")
+LORA = "lora"
+METHODS = (LORA, "full", "scratch")
 BASE_DTYPES = ("fp32", "bf16", "int8")
 LATENT_SOURCES = ("auto", "encoder", "inversion")
 RECIPES = ("none", "small", "medium", "large", "auto")
@@ -215,7 +216,7 @@ class TrainOptions:
                 f"method lora and a precision other than 32; got {self.method} and {self.precision}"
             )
 
-        for name in LORA_ONLY if self.method != METHODS[0] else ():
+        for name in LORA_ONLY if self.method != LORA else ():
             if getattr(self, name) not in (None, "", ()):
                 raise ValueError(
                     f"TrainOptions.{name} is for method lora; got method {self.method}, which trains all weights: "
@@ -248,7 +249,7 @@ class TrainOptions:
         usual = {**STAGE_DEFAULTS[stage], **(OVERFIT_DEFAULTS[stage] if self.overfit else {})}
         if self.recipe == RECIPES[0]:
             usual |= LORA_DEFAULTS
-        if self.method != METHODS[0]:
+        if self.method != LORA:
             usual = {name: value for name, value in usual.items() if name not in LORA_ONLY}
         fill = {name: value for name, value in usual.items() if getattr(self, name) is None}
         return dataclasses.replace(self, stage=stage, **fill)

@@ -15,7 +15,8 @@ diagnosis. Licence: Apache-2.0, as the code.
 
 **Made by** `python scripts/pretrain_tiny.py` on procedural shapes alone (superquadrics, tubes, blobs, unions and
 differences of them, bent and twisted; `sam3d_objects/synthetic/`), seen as slices of random planes, pixel sizes,
-contrasts and noise. No organ, scan or other data went in. These weights: {history}
+contrasts and noise. No organ, scan or other data went in. The structure half's condition embedder is drawn, not trained
+(`sam3d_objects/pretraining/initial.py`). These weights: {history}
 
 **On {scores.shapes} held-out shapes**, one random slice each
 (`python scripts/pretrain_tiny.py --score {scores.shapes}`):

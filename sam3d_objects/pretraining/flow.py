@@ -1,4 +1,4 @@
-"""Pretrain the condition embedder and the structure flow together on slices of procedural shapes.
+"""Pretrain the structure flow on slices of procedural shapes.
 
 Letters: B conditions a step, D draws of time and noise for each condition.
 """
@@ -24,7 +24,7 @@ POINTMAP_DROPOUT = 0.1
 
 
 class StructureGenerator(nn.Module):
-    """What the flow's pretraining updates."""
+    """What the flow's pretraining makes: the flow is trained, the embedder beside it drawn and kept."""
 
     def __init__(self, model: SAM3DObjects) -> None:
         super().__init__()

@@ -80,8 +80,9 @@ def run(module: nn.Module, loss_of: LossFunction, options: LoopOptions, checkpoi
     Raises:
         FloatingPointError: a loss is not finite.
     """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(
-        module.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, betas=(0.9, 0.98)
+        trained, lr=options.learning_rate, weight_decay=options.weight_decay, betas=(0.9, 0.98)
     )
     ema = {key: value.detach().clone() for key, value in module.state_dict().items()}
     step = 0

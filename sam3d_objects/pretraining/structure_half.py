@@ -1,4 +1,4 @@
-"""Pretrain the structure half: first its VAE, then its condition embedder and flow. Letters: N shapes, T tokens."""
+"""Pretrain the structure half: first its VAE, then its flow. Letters: N shapes, T tokens."""
 
 from functools import partial
 
@@ -10,6 +10,7 @@ from sam3d_objects.model.sam3d import SAM3DObjects
 from sam3d_objects.model.weights import fingerprint
 from sam3d_objects.pretraining.bank import ShapeBank
 from sam3d_objects.pretraining.flow import FlowBatches, StructureGenerator, flow_loss
+from sam3d_objects.pretraining.initial import draw_readable
 from sam3d_objects.pretraining.loop import LoopOptions, run_averaged, steps_done
 from sam3d_objects.pretraining.options import PretrainOptions
 from sam3d_objects.pretraining.vae import StructureVae, scale_latents, vae_loss
@@ -53,7 +54,11 @@ def encode_bank(model: SAM3DObjects, bank: ShapeBank) -> Tensor:
 
 
 def pretrain_flow(model: SAM3DObjects, bank: ShapeBank, latents: Tensor, options: PretrainOptions) -> bool:
-    """Train the condition embedder and the flow, put the averaged weights in the model; False if time ran out."""
+    """Draw the condition embedder, train the flow, put the averaged weights in the model; False if time ran out.
+
+    The embedder stays as drawn. Trained along, it keeps what tells procedural shapes apart and forgets the rest of the
+    slice, which is what tells where in a patient an organ lies.
+    """
     trained = StructureGenerator(model)
     loop = LoopOptions(
         steps=options.flow_steps,
@@ -65,6 +70,8 @@ def pretrain_flow(model: SAM3DObjects, bank: ShapeBank, latents: Tensor, options
     )
     checkpoint = options.work / "flow.pt"
     batches = FlowBatches(model, bank, options.flow_batch, options.seed, options.flow_steps)
+    draw_readable(model.condition_embedder, batches[0].inputs)
+    model.condition_embedder.requires_grad_(False)
     loader = batches.loader(steps_done(checkpoint), options.workers)
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:

@@ -29,6 +29,7 @@ from sam3d_objects.pretraining.structure_half import pretrain_structure
 
 FLOW_PREFIX = f"{GENERATOR_PREFIX}reverse_fn.backbone."
 HALVES = ("structure", "latent")
+STRUCTURE_MODULES = ("condition_embedder", "structure_flow", "structure_encoder", "structure_decoder")
 
 
 def new_tiny_model() -> SAM3DObjects:
@@ -75,14 +76,23 @@ def pretrain(options: PretrainOptions, halves: Collection[str] = HALVES) -> tupl
         max(1, options.workers),
     )
     if set(halves) != set(HALVES):
-        shipped = load_model("tiny", stages=HALVES if "latent" not in halves else ("structure",))
-        model.load_state_dict(shipped.state_dict(), strict="latent" not in halves)
+        _keep_shipped(model, next(half for half in HALVES if half not in halves))
     done = True
     if "structure" in halves:
         done = pretrain_structure(model, bank, options)
     if "latent" in halves and done:
         done = pretrain_latent(model, bank, options)
     return model, done
+
+
+def _keep_shipped(model: SAM3DObjects, half: str) -> None:
+    """Give one half the shipped weights; the other starts from nothing, as when both are trained."""
+    shipped = load_model("tiny", stages=("structure",) if half == "structure" else HALVES)
+    if half == "latent":
+        model.latent_stage.load_state_dict(shipped.latent_stage.state_dict())
+        return
+    for name in STRUCTURE_MODULES:
+        model.get_submodule(name).load_state_dict(shipped.get_submodule(name).state_dict())
 
 
 def save_tiny(model: SAM3DObjects, folder: Path = TINY_FOLDER) -> None:

@@ -16,10 +16,10 @@ INDEX_STD = 0.5
 
 @torch.no_grad()
 def draw_readable(embedder: EmbedderFuser, inputs: Mapping[str, Tensor]) -> None:
-    """Draw positions of unit variance, and scale the projections so that every embedder's tokens have unit variance.
+    """Draw positions of unit variance, and scale the projections to tokens of root mean square 1, for each embedder.
 
     As constructed, positions (std .02, as in DINOv2) are drowned by the content of the patches, and three linear layers
-    in a row make tokens of .05, so that attention sees one token much like another. A large network grows out of
+    in a row make tokens of .1, so that attention sees one token much like another. A large network grows out of
     that in long pretraining; a small one in a short one does not. The scale is measured on data, as in LSUV (Mishkin
     and Matas 2016, arXiv 1511.06422).
 

@@ -76,7 +76,7 @@ def pretrain(options: PretrainOptions, halves: Collection[str] = HALVES) -> tupl
         max(1, options.workers),
     )
     if set(halves) != set(HALVES):
-        _keep_shipped(model, next(half for half in HALVES if half not in halves))
+        keep_shipped(model, next(half for half in HALVES if half not in halves))
     done = True
     if "structure" in halves:
         done = pretrain_structure(model, bank, options)
@@ -85,7 +85,7 @@ def pretrain(options: PretrainOptions, halves: Collection[str] = HALVES) -> tupl
     return model, done
 
 
-def _keep_shipped(model: SAM3DObjects, half: str) -> None:
+def keep_shipped(model: SAM3DObjects, half: str) -> None:
     """Give one half the shipped weights; the other starts from nothing, as when both are trained."""
     shipped = load_model("tiny", stages=("structure",) if half == "structure" else HALVES)
     if half == "latent":

@@ -72,6 +72,17 @@ def test_pretraining_resumes_bit_identical(fast: None, tmp_path: Path) -> None:
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("kept", tiny.HALVES)
+def test_one_half_is_kept_and_the_other_starts_from_nothing(kept: str) -> None:
+    torch.manual_seed(0)
+    model, shipped = new_tiny_model(), load_model("tiny", stages=tiny.HALVES)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    tiny.keep_shipped(model, kept)
+    for name, value in model.state_dict().items():
+        is_kept = name.startswith("latent.") == (kept == "latent")
+        assert torch.equal(value, (shipped.state_dict() if is_kept else before)[name]), name
+
+
 def test_other_vae_weights_have_other_latents(fast: None, tmp_path: Path) -> None:
     options = PretrainOptions(tmp_path, **SMALL)
     bank = load_bank(tmp_path, 3, 7, 16, 1)

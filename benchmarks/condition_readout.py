@@ -11,7 +11,7 @@ nothing is read. Letters: B slices, T tokens, C channels.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sam3d_objects.cli.stages import ready_stage
 from sam3d_objects.config import TrainOptions
-from sam3d_objects.training.stages.structure import CONDITION, LATENT, TOKENS, StructureStage
+from sam3d_objects.training.stages.structure import LATENT, TOKENS, StructureStage
 from sam3d_objects.training.tokens import ConditionCache
 
 Sliced = tuple[Tensor, Tensor]
@@ -59,12 +59,12 @@ def tokens_and_places(data_root: Path, base: str, epochs: int) -> tuple[Sliced, 
     for epoch in range(epochs):
         cache.set_epoch(epoch)
         rows += [cache[index].tensors for index in range(len(cache))]
-    held_out = stage.make_batch([stage.validation_samples[i] for i in range(len(stage.validation_samples))])
-    inputs = {name.removeprefix(CONDITION): value for name, value in held_out.items() if name.startswith(CONDITION)}
-    with torch.no_grad():
-        seen = ready.model.embed(inputs)
-    train = (torch.stack([row[TOKENS] for row in rows]).float(), torch.stack([row[PLACE] for row in rows]).flatten(1))
-    return train, (seen, held_out[PLACE].flatten(1))
+    held_out = stage.finished_rows([stage.validation_samples[i] for i in range(len(stage.validation_samples))])
+    return _sliced(rows), _sliced([row.tensors for row in held_out])
+
+
+def _sliced(rows: Sequence[Mapping[str, Tensor]]) -> Sliced:
+    return torch.stack([row[TOKENS] for row in rows]), torch.stack([row[PLACE] for row in rows]).flatten(1)
 
 
 def train_readout(train: Sliced, held_out: Sliced, epochs: int, seed: int) -> Iterator[Tensor]:

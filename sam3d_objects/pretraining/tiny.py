@@ -29,7 +29,6 @@ from sam3d_objects.pretraining.structure_half import pretrain_structure
 
 FLOW_PREFIX = f"{GENERATOR_PREFIX}reverse_fn.backbone."
 HALVES = ("structure", "latent")
-STRUCTURE_MODULES = ("condition_embedder", "structure_flow", "structure_encoder", "structure_decoder")
 
 
 def new_tiny_model() -> SAM3DObjects:
@@ -87,12 +86,9 @@ def pretrain(options: PretrainOptions, halves: Collection[str] = HALVES) -> tupl
 
 def keep_shipped(model: SAM3DObjects, half: str) -> None:
     """Give one half the shipped weights; the other starts from nothing, as when both are trained."""
-    shipped = load_model("tiny", stages=("structure",) if half == "structure" else HALVES)
-    if half == "latent":
-        model.latent_stage.load_state_dict(shipped.latent_stage.state_dict())
-        return
-    for name in STRUCTURE_MODULES:
-        model.get_submodule(name).load_state_dict(shipped.get_submodule(name).state_dict())
+    shipped = load_model("tiny", stages=("structure",) if half == "structure" else HALVES).state_dict()
+    kept = {name: value for name, value in shipped.items() if name.startswith("latent.") == (half == "latent")}
+    model.load_state_dict(model.state_dict() | kept)
 
 
 def save_tiny(model: SAM3DObjects, folder: Path = TINY_FOLDER) -> None:

@@ -3,7 +3,7 @@
 A stage that wants it needs three things:
 
 - in `__init__`: ``self.train_samples = ConditionCache(train, epochs, folder, cache_key(...))``
-- in `prepare`, when targets are there: ``self.train_samples.fill(self._finished_rows, say)``, a function from samples
+- in `prepare`, when targets are there: ``self.train_samples.fill(self.finished_rows, say)``, a function from samples
   to one `CachedRow` each, with the condition tokens and the targets
 - in `make_batch` and `sample_names`: a sample may be a `CachedRow`, whose tensors and name are ready
 """

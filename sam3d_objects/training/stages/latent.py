@@ -103,7 +103,7 @@ class LatentFlowStage:
         self.targets = {key: (target.coordinates, (target.latents - mean) / std) for key, target in made.items()}
         self.latent_stage.condition_embedder.to(device)
         if isinstance(self.train_samples, ConditionCache):
-            self.train_samples.fill(self._finished_rows, say)
+            self.train_samples.fill(self.finished_rows, say)
 
     def make_batch(self, samples: Sequence[Sample | CachedRow]) -> Batch:
         """Return the batch described above; the first column of `coordinates` is the sample's number in it."""
@@ -123,7 +123,8 @@ class LatentFlowStage:
         condition = {CONDITION + name: inputs.tensors[name] for name in names}
         return {**condition, COORDINATES: coordinates, LATENTS: latents}
 
-    def _finished_rows(self, samples: Sequence[Sample]) -> list[CachedRow]:
+    def finished_rows(self, samples: Sequence[Sample]) -> list[CachedRow]:
+        """Cut and embed samples: one row each, with the condition tokens and the targets (CPU)."""
         rows = [self._tensors(sample) for sample in samples]
         device = self.maker.device
         names = [name for name in rows[0] if name.startswith(CONDITION)]

@@ -107,7 +107,7 @@ class StructureStage:
         self.targets = structure_targets(self.model, maker, self.shapes, self.options.target_iou_bar, say)
         self.model.condition_embedder.to(device)
         if isinstance(self.train_samples, ConditionCache):
-            self.train_samples.fill(self._finished_rows, say)
+            self.train_samples.fill(self.finished_rows, say)
 
     def make_batch(self, samples: Sequence[Sample | CachedRow]) -> Batch:
         """Return the batch described above, float32."""
@@ -132,7 +132,8 @@ class StructureStage:
         tensors = {CONDITION + name: value for name, value in inputs.tensors.items()}
         return tensors | {LATENT + name: value for name, value in latents.items()}
 
-    def _finished_rows(self, samples: Sequence[Sample]) -> list[CachedRow]:
+    def finished_rows(self, samples: Sequence[Sample]) -> list[CachedRow]:
+        """Cut and embed samples: one row each, with the condition tokens and the targets (CPU)."""
         rows = [self._tensors(sample) for sample in samples]
         batch = {name: torch.stack([row[name] for row in rows]).to(self.model.device) for name in rows[0]}
         tokens = self._embed(batch).cpu()

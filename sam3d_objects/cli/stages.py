@@ -212,6 +212,6 @@ def stage_arguments(options: TrainOptions, cls: type) -> dict[str, Any]:
         values["cache_epochs"] = min(values["cache_epochs"], options.epochs)  # more would never be used
     if options.overfit:
         # By heart means with the condition, and more draws of each sample make its loss a steadier one.
-        heart = {"condition_dropout": 0.0, "cache_epochs": 0, "draws": max(options.draws, OVERFIT_DRAWS)}
+        heart = {"condition_dropout": 0.0, "cache_epochs": 0, "draws": max(options.draws or 1, OVERFIT_DRAWS)}
         values |= {name: value for name, value in heart.items() if name in values}
     return values

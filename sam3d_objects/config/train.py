@@ -21,14 +21,15 @@ LORA_ONLY = (*LORA_DEFAULTS, "lora_targets", "lora_mlp", "preset", "freeze", "tr
 
 STAGE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "structure": {
-        "epochs": 45,
+        "epochs": 75,
         "batch_size": 16,
         "lr": 2e-3,
         "lora_mlp": True,
         "train_heads": True,
         "time_mean": -1.0,
         "time_std": 1.4,
-        "validate_every": 9,
+        "draws": 1,
+        "validate_every": 15,
         "validation_slices": 36,
     },
     "latent": {
@@ -39,6 +40,7 @@ STAGE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "train_heads": True,
         "time_mean": 0.0,
         "time_std": 1.2,
+        "draws": 2,
         "validate_every": 2,
         "validation_slices": 18,
     },
@@ -126,7 +128,7 @@ class TrainOptions:
     )
     time_mean: float | None = _by_stage("time_mean", "mean of the logit-normal flow time; the release: -1")
     time_std: float | None = _by_stage("time_std", "its standard deviation; the release: 1", 0.0)
-    draws: int = option(2, "draws of time and noise for each slice in a batch", minimum=1)
+    draws: int | None = _by_stage("draws", "draws of time and noise for each slice in a batch", minimum=1)
     shortcut_weight: float = option(
         0.0, "structure: weight of the self-consistency that keeps a distilled model distilled", minimum=0.0
     )

@@ -122,6 +122,6 @@ def test_help_names_every_option_with_its_default(capsys: pytest.CaptureFixture[
         "--lora_targets",
         "be quick",
         f"[{TrainOptions().patience}]",
-        "[structure 45, latent 6, decoder 12]",
+        "[structure 75, latent 6, decoder 12]",
     ):
         assert name in text

@@ -17,7 +17,10 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+SHIPPED = [path for folder in ("configs", "benchmarks") for path in sorted((REPOSITORY / folder).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_preset_loads(path: Path) -> None:
     made = load_preset(path)
     assert set(made) == set(SECTIONS)

@@ -49,9 +49,10 @@ def shown(slices: int, seed: int, how_much: float) -> Sliced:
 @pytest.mark.parametrize("name", list(READERS))
 def test_what_is_told_is_read(name: str, how_much: float, least: float, most: float) -> None:
     make = shown if name == "pictures" else told
+    channels, epochs = (2, 6) if name == "pictures" else (8, 10)
     train, held_out = make(512, 0, how_much), make(128, 1, how_much)
     torch.manual_seed(0)
-    *_, last = train_readout(READERS[name](2 if name == "pictures" else 8), train, held_out, epochs=6 if name == "pictures" else 10)
+    *_, last = train_readout(READERS[name](channels), train, held_out, epochs)
     assert last.shape == (3,)
     assert (last >= least).all() and (last < most).all()
 

@@ -17,6 +17,7 @@ Letters: B slices, T tokens, C channels, S side of a picture.
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -151,13 +152,7 @@ Seen = Callable[[StructureStage, Sequence[Sample]], dict[str, Tensor]]
 
 def seen_slices(stage: StructureStage, samples: Iterator[Sample], seen: Seen) -> dict[str, Tensor]:
     """What `seen` makes of all slices, a few at a time."""
-    parts, some = [], []
-    for sample in samples:
-        some.append(sample)
-        if len(some) == EMBEDDED_AT_ONCE:
-            parts.append(seen(stage, some))
-            some = []
-    parts += [seen(stage, some)] if some else []
+    parts = [seen(stage, some) for some in iter(lambda: list(islice(samples, EMBEDDED_AT_ONCE)), [])]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -46,7 +46,8 @@ def test_areas_of_vertices_are_those_of_the_faces(mesh: Mesh) -> None:
 def test_a_truth_at_one_spread_is_within_the_levels_above_68_percent(mesh: Mesh) -> None:
     spread = np.full(len(mesh.vertices), 2.0)
     found = calibration_of(mesh, spread, sphere(14.0))
-    assert found.within == tuple(float(level > 0.69) for level in LEVELS)
+    # A sum of areas, added up in another order by each processor.
+    np.testing.assert_allclose(found.within, [float(level > 0.69) for level in LEVELS], atol=1e-12)
     assert found.n == 1 and found.spread_mm == pytest.approx(2.0)
     assert found.distance_mm == pytest.approx(2.0, abs=0.03)
 

@@ -14,12 +14,12 @@ from sam3d_objects.arrays import BoolArray, FloatArray
 from sam3d_objects.dataset.layouts.raw import RawCase
 from sam3d_objects.dataset.manifest import CaseEntry, OrganEntry, Skipped
 from sam3d_objects.dataset.options import PrepareOptions
-from sam3d_objects.dataset.organ import Box, OrganCheck, box_of, check_organ
+from sam3d_objects.dataset.organ import OrganCheck, check_organ
 from sam3d_objects.dataset.record import CaseRecord, file_state, store
 from sam3d_objects.dataset.storage import save_organ, save_volume
 from sam3d_objects.dataset.structures import Structures, Term
 from sam3d_objects.mesh import Mesh, surface_from_mask
-from sam3d_objects.volume import Volume, check_same_grid, read_label, read_nifti, shear_degrees
+from sam3d_objects.volume import Box, Volume, box_of, check_same_grid, read_label, read_nifti, shear_degrees
 from sam3d_objects.volume.planes import MAX_SHEAR_DEGREES
 
 FORMAT = 1  # of a case's folder: raised when its contents change, so that old folders are made again

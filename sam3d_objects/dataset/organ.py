@@ -6,8 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from sam3d_objects.arrays import BoolArray, FloatArray
-
-Box = tuple[slice, slice, slice]
+from sam3d_objects.volume import Box, box_of
 
 _DIRECTIONS = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
 
@@ -91,15 +90,6 @@ def _cut(box: Box, mask: BoolArray) -> tuple[Box, BoolArray]:
         slice(outer.start + side.start, outer.start + side.stop) for outer, side in zip(box, inner, strict=True)
     )
     return (first, second, third), mask[inner]
-
-
-def box_of(mask: BoolArray) -> Box:
-    """Slices of the smallest box that holds all that is marked; at least one voxel must be."""
-    sides = []
-    for axis in range(3):
-        marked = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        sides.append(slice(int(marked[0]), int(marked[-1]) + 1))
-    return sides[0], sides[1], sides[2]
 
 
 def _borders(box: Box, shape: tuple[int, ...], affine: FloatArray) -> list[str]:

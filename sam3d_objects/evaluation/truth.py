@@ -9,7 +9,7 @@ import numpy as np
 from sam3d_objects.arrays import BoolArray, FloatArray, IntArray
 from sam3d_objects.evaluation.surface_elements import SurfaceElements, point_tree, surface_elements
 from sam3d_objects.mesh import Mesh, sample_surface
-from sam3d_objects.volume import Volume
+from sam3d_objects.volume import Volume, box_of
 
 CHAMFER_POINTS = 10_000
 _TRUTH_SEED = 20_240  # the truth's points are drawn once; a prediction's come from another seed
@@ -34,13 +34,9 @@ class VoxelBox:
     @classmethod
     def of_grid(cls, mask: BoolArray, grid_affine: FloatArray) -> "VoxelBox":
         """Cut a mask (I, J, K) on a grid to the box of its voxels; an empty one keeps one voxel."""
-        box, start = mask, np.zeros(3, dtype=np.int64)
-        for axis in range(3):  # each axis looks only at what the axes before it left
-            marked = np.flatnonzero(box.any(axis=tuple(other for other in range(3) if other != axis)))
-            low, high = (int(marked[0]), int(marked[-1]) + 1) if len(marked) else (0, 1)
-            box = box[(slice(None),) * axis + (slice(low, high),)]
-            start[axis] = low
-        return cls(np.ascontiguousarray(box), start, shifted(grid_affine, start))
+        box = box_of(mask) if mask.any() else (slice(0, 1),) * 3
+        start = np.array([side.start for side in box], dtype=np.int64)
+        return cls(np.ascontiguousarray(mask[box]), start, shifted(grid_affine, start))
 
     def shared_with(self, other: "VoxelBox") -> int:
         """How many voxels two boxes of one grid share."""

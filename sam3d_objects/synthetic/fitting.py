@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from sam3d_objects.arrays import BoolArray, FloatArray
 from sam3d_objects.synthetic.fields import Field, Float32, log_uniform
+from sam3d_objects.volume import box_of
 
 SPAN_RANGE = (0.80, 0.98)
 
@@ -128,5 +129,4 @@ def _box(inside: BoolArray) -> FloatArray | None:
     """First and last index per axis (2, 3) of the True voxels; None where there are none."""
     if not inside.any():
         return None
-    spans = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
-    return np.array(spans, dtype=np.float64).T
+    return np.array([(side.start, side.stop - 1) for side in box_of(inside)], dtype=np.float64).T

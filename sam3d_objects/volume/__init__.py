@@ -1,5 +1,6 @@
 """Scans: volumes with their place in the patient, readers, orientation, resampling, intensity, slices."""
 
+from sam3d_objects.volume.box import Box, box_of
 from sam3d_objects.volume.condition import FIELDS_OF_VIEW, condition_image
 from sam3d_objects.volume.intensity import MODALITIES, Intensity, quantile_summary
 from sam3d_objects.volume.nifti import read_label, read_nifti, write_nifti
@@ -22,11 +23,13 @@ __all__ = [
     "FIELDS_OF_VIEW",
     "MODALITIES",
     "PLANES",
+    "Box",
     "Intensity",
     "SliceInput",
     "SlicePlane",
     "Volume",
     "apply_affine",
+    "box_of",
     "check_same_grid",
     "condition_image",
     "cut",

@@ -60,8 +60,14 @@ class Processes:
         return tensor.tolist()
 
     def from_first(self, make: Callable[[], Shared]) -> Shared:
-        """Let the first process make something (small) while the others wait, and give it to all."""
-        made = make() if self.first else None
+        """Let the first process make something (small) while the others wait, and give it to all.
+
+        Raises:
+            FirstFailedError: in the others, as `first_goes_ahead` says.
+        """
+        made: Shared | None = None
+        with self.first_goes_ahead():
+            made = make() if self.first else None
         return self.fabric.broadcast(made) if self.count > 1 else made  # type: ignore[return-value]  # the first has it
 
     @contextmanager

@@ -118,6 +118,12 @@ def test_what_the_first_process_refuses_the_others_refuse_in_its_words(outcome: 
     assert second == ["FirstFailedError", "case 7 is under the bar"]
 
 
+def test_where_the_first_process_cannot_judge_the_others_end_as_well(outcome: Outcome) -> None:
+    first, second = (notes["failed_judge"] for notes in outcome.notes)
+    assert first == ["OSError", "no space left for case 7"]
+    assert second == ["FirstFailedError", "no space left for case 7"]
+
+
 def test_a_run_of_two_processes_is_not_resumed_by_one(outcome: Outcome) -> None:
     with pytest.raises(ValueError, match=r"options\.processes: the run has 2, now 1"):
         outcome.one.loop.load_checkpoint(outcome.out / "ddp")

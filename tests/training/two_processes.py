@@ -99,8 +99,23 @@ def refused(data_root: Path, out: Path, rank: int) -> list[str]:
     return prepared
 
 
+def failed_judge(data_root: Path, out: Path) -> list[str]:
+    """What a process is left with where the first one, which judges alone, cannot."""
+
+    def judge() -> Validated:
+        raise OSError("no space left for case 7")
+
+    options = LoopOptions(**{**OPTIONS, "batch_size": 2})
+    quiet = Console(file=io.StringIO())
+    try:
+        MedicalTrainer(make_toy(data_root, out), options, out / "judged", validator=judge, console=quiet).train()
+    except (ValueError, OSError) as error:
+        return [type(error).__name__, str(error)]
+    return []
+
+
 def main(data_root: Path, out: Path) -> None:
-    """Train with both strategies, whole and stopped half-way; meet a bad sample, and bad targets."""
+    """Train with both strategies, whole and stopped half-way; meet a bad sample, bad targets, and a failing judge."""
     notes: dict[str, Any] = {}
     for strategy in ("ddp", "fsdp"):
         run = Run(data_root, out, strategy, batch_size=2, strategy=strategy)
@@ -122,6 +137,7 @@ def main(data_root: Path, out: Path) -> None:
         notes["bad"] = str(error)
     rank = torch.distributed.get_rank()
     notes["refused"] = refused(data_root, out, rank)
+    notes["failed_judge"] = failed_judge(data_root, out)
     (out / f"notes.{rank}.json").write_text(json.dumps(notes))
     leave()
     assert not torch.distributed.is_initialized()

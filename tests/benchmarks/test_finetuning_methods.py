@@ -204,6 +204,16 @@ def test_a_training_that_was_cut_off_has_no_cost(
     assert shown in (tmp_path / "methods.md").read_text()
 
 
+def test_the_method_named_beforehand_is_compared_not_the_best(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, "--methods", "lora_r16", "full", "scratch")
+    for name, score in (("lora_r16", 0.5), ("full", 0.7), ("scratch", 0.9)):
+        finish(chosen, FOLDS[0], name, [score, score])
+    write_results(chosen, FOLDS[:1])
+    found = json.loads((tmp_path / "methods.json").read_text())["differences"]
+    assert {"lora_r16 - base", "lora_r16 - scratch", "lora_r16 - full", "full - scratch"} <= found.keys()
+    assert not any(name.startswith("scratch") for name in found)
+
+
 def test_a_step_notes_whether_it_ran_in_one_go(tmp_path: Path) -> None:
     step = Step("one", tmp_path / "one", ("--version",))
     with pytest.raises(ValueError, match="one: status"):

@@ -15,11 +15,10 @@ import argparse
 import math
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from safetensors import safe_open
 
@@ -228,7 +227,7 @@ def parameters_of(file: Path) -> int:
         return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
 
 
-def pairs(settings: Settings, systems: Mapping[str, Any]) -> list[tuple[str, str]]:
+def pairs(settings: Settings, systems: Collection[str]) -> list[tuple[str, str]]:
     """Which systems are compared case by case: each LoRA with full, the reference with what a user would try.
 
     The reference was named beforehand: the best of several, chosen by the scores that are compared, would flatter.
@@ -237,7 +236,7 @@ def pairs(settings: Settings, systems: Mapping[str, Any]) -> list[tuple[str, str
     wanted += [(settings.reference, other) for other in ("base", "scratch", "full", DIRECT, *SIMPLE)]
     wanted += [("full", "scratch")]
     wanted += [(ADDED["stage_latent"], settings.reference), (ADDED["stage_decoder"], ADDED["stage_latent"])]
-    known = [pair for pair in wanted if pair[0] != pair[1] and set(pair) <= systems.keys()]
+    known = [pair for pair in wanted if pair[0] != pair[1] and set(pair) <= set(systems)]
     return list(dict.fromkeys(known))
 
 

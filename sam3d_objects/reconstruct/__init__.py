@@ -2,6 +2,7 @@
 
 from sam3d_objects.reconstruct.field import PatientField, PlacedSolid, average
 from sam3d_objects.reconstruct.fit import fit_to_mask
+from sam3d_objects.reconstruct.marked import surface_through_mask
 from sam3d_objects.reconstruct.reconstructor import Reconstructor
 from sam3d_objects.reconstruct.refinement import refine
 from sam3d_objects.reconstruct.spread import Prediction, spread_mm
@@ -17,5 +18,6 @@ __all__ = [
     "fit_to_mask",
     "refine",
     "spread_mm",
+    "surface_through_mask",
     "variants",
 ]

@@ -15,6 +15,7 @@ from sam3d_objects.model.preprocess import PointmapStatistics
 from sam3d_objects.model.structure.flow import SHAPE
 from sam3d_objects.reconstruct.field import PatientField, PlacedSolid, average
 from sam3d_objects.reconstruct.fit import fit_to_mask
+from sam3d_objects.reconstruct.marked import surface_through_mask
 from sam3d_objects.reconstruct.refinement import refine
 from sam3d_objects.reconstruct.spread import Prediction, spread_mm
 from sam3d_objects.volume import Intensity, SliceInput, condition_image
@@ -68,7 +69,10 @@ class Reconstructor:
         return spread_mm(mesh, self.samples(slice, seed))
 
     def _surface(self, slice: SliceInput, samples: list[PlacedSolid], seed: int) -> Mesh:
-        rough = average(samples, self.contract.threshold).mesh(self.contract.threshold)
+        threshold = self.contract.threshold
+        field = average(samples, threshold)
+        fit = self.contract.fit
+        rough = surface_through_mask(field, threshold, slice.mask, slice.plane) if fit else field.mesh(threshold)
         return rough if self.stages == "structure" else self.refined(slice, rough, seed)
 
     def refined(self, slice: SliceInput, rough: Mesh, seed: int) -> Mesh:

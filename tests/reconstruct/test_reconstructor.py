@@ -8,6 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from sam3d_objects.adapter import InferenceContract
+from sam3d_objects.evaluation.compare import cut_mask
 from sam3d_objects.mesh import Mesh, ObjectFrame, SliceCamera, inside, surface_distance
 from sam3d_objects.reconstruct import Reconstructor
 from sam3d_objects.volume import (
@@ -192,3 +193,12 @@ def test_field_and_mesh_agree(truth: Mesh) -> None:
     expected = reconstructor.field(slice, 0).mesh(0.3)
     np.testing.assert_array_equal(reconstructor(slice, 0).vertices, expected.vertices)
     assert expected.volume > truth.volume
+
+
+def test_a_fitted_surface_passes_through_the_mask(truth: Mesh) -> None:
+    slice = slice_of(truth, turned_plane(0))
+    thin = Mesh((truth.vertices - CENTER_MM) * [1.0, 0.8, 0.8] + CENTER_MM, truth.faces)
+    model = true_model(thin, slice)
+    found = [Reconstructor(model, replace(CONTRACT, fit=fit), "structure")(slice, 0) for fit in (False, True)]
+    wrong = [np.count_nonzero(cut_mask(mesh, slice.plane) != slice.mask) for mesh in found]
+    assert wrong[0] > 0.1 * np.count_nonzero(slice.mask) > 10 * wrong[1]

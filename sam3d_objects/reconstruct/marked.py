@@ -1,0 +1,118 @@
+"""Lead a surface through the edge of the mask that was given: in its slice, the organ is known.
+
+The fit (fit.py) moves and scales whole samples, so that a difference is left between the surface's cut and the mask.
+Here the surface is moved by that difference, less the farther it is from the slice. Letters: I x J x K the patient
+grid, S signed distances in mm, positive inside.
+"""
+
+import math
+
+import numpy as np
+from scipy import ndimage
+
+from sam3d_objects.arrays import BoolArray, FloatArray
+from sam3d_objects.mesh import Mesh, main_parts, surface_from_field
+from sam3d_objects.reconstruct.field import MAX_GRID_CELLS, PatientField
+from sam3d_objects.volume import SlicePlane, apply_affine
+
+# Shares of the surface's longest side: how far from the slice the mask still counts (a standard deviation), and the
+# most that the surface is moved, so that a part of the organ that the model knows nothing of does not become a disc.
+FADE = 0.05
+REACH = 0.10
+
+
+def surface_through_mask(field: PatientField, threshold: float, mask: BoolArray, plane: SlicePlane) -> Mesh:
+    """Return the surface of a field above a threshold, moved so that its cut through a slice is the mask.
+
+    With S the signed distance from the field's own surface, M the mask's in its plane, and q the foot of a point p on
+    that plane, at the distance d, the surface is where
+
+        S(p) + exp(-d^2 / (2 (FADE L)^2)) clip(M(q) - S(q), -REACH L, REACH L) = 0
+
+    and L is its longest side.
+
+    Args:
+        field: (I, J, K) in [0, 1].
+        threshold: in (0, 1).
+        mask: (rows, cols) bool, the organ in the slice. One that meets the image's border says nothing of what lies
+            beyond, where the surface then stays; one without an edge, empty or full, leaves all of it as it is.
+        plane: of the slice.
+
+    Returns:
+        closed, patient mm.
+
+    Raises:
+        ValueError: nothing is above the threshold.
+    """
+    own = field.mesh(threshold)
+    if mask.all() or not mask.any():
+        return own
+    length_mm = float(np.ptp(own.vertices, axis=0).max())
+    values, affine = _grid(main_parts(field.values, threshold), field.affine, mask, plane)
+    distances = _field_distances(values, threshold, float(affine[0, 0]))
+    pixels = apply_affine(np.linalg.inv(plane.affine) @ affine, np.indices(values.shape).reshape(3, -1).T)
+    near = np.abs(pixels[:, 2]) < 4 * FADE * length_mm
+    if mask[[0, -1]].any() or mask[:, [0, -1]].any():
+        near &= (np.abs(pixels[:, :2] - (np.array(mask.shape) - 1) / 2) <= np.array(mask.shape) / 2).all(axis=1)
+    pixels = pixels[near]
+    weight = np.exp(-0.5 * np.square(pixels[:, 2] / (FADE * length_mm)))
+    pixels[:, 2] = 0  # their feet
+    feet = apply_affine(np.linalg.inv(affine) @ plane.affine, pixels)
+    missing_mm = _mask_distances(mask, plane, pixels[:, :2]) - _sampled(distances, feet)
+    distances.reshape(-1)[near] += weight * missing_mm.clip(-REACH * length_mm, REACH * length_mm)
+    return surface_from_field(main_parts(distances, 0.0), 0.0, affine)
+
+
+def _grid(
+    values: FloatArray, affine: FloatArray, mask: BoolArray, plane: SlicePlane
+) -> tuple[FloatArray, FloatArray]:
+    """A grid widened so that it holds a mask, and its cells divided into some of a pixel's side; its affine."""
+    marked = apply_affine(np.linalg.inv(affine) @ plane.affine, np.argwhere(mask[:, :, None]))
+    before = np.maximum(0, np.ceil(1 - marked.min(axis=0))).astype(int)
+    after = np.maximum(0, np.ceil(marked.max(axis=0) + 2 - np.array(values.shape))).astype(int)
+    wide = np.pad(values, list(zip(before, after, strict=True)))
+    parts = min(math.ceil(affine[0, 0] / min(plane.pixel_spacing_mm)), MAX_GRID_CELLS // max(wide.shape))
+    parts = max(parts, 1)
+    found = affine.copy()
+    found[:3, 3] -= affine[:3, :3] @ before
+    found[:3, :3] /= parts
+    shape = (np.array(wide.shape) - 1) * parts + 1
+    return ndimage.zoom(wide, shape / wide.shape, order=1), found
+
+
+def _field_distances(values: FloatArray, level: float, cell_mm: float) -> FloatArray:
+    """Signed distances from {values > level}: beside the surface by the field's slope, farther off by whole cells."""
+    distances = _signed_distances(values > level, np.full(3, cell_mm))
+    slope = np.sqrt(sum(np.square(part) for part in np.gradient(values, cell_mm)))
+    by_slope = ((values - level) / np.maximum(slope, 1e-6)).clip(-cell_mm, cell_mm)
+    return np.where(np.abs(distances) < cell_mm, by_slope, distances)
+
+
+def _mask_distances(mask: BoolArray, plane: SlicePlane, pixels: FloatArray) -> FloatArray:
+    """Signed distances (N,) in mm from a mask's edge, in its plane, at places (N, 2) in pixels, outside of it too."""
+    low, high = np.floor(pixels.min(axis=0)).astype(int), np.ceil(pixels.max(axis=0)).astype(int) + 1
+    before, after = np.maximum(0, -low), np.maximum(0, high - mask.shape)
+    padded = np.pad(mask, list(zip(before, after, strict=True)), mode="edge")
+    rows, cols = (slice(*ends) for ends in zip(low + before, high + before, strict=True))
+    window = padded[rows, cols]
+    spacing_mm = np.array(plane.pixel_spacing_mm)
+    # The edge runs halfway between pixels, which may be long and narrow: on finer, even steps it has one distance.
+    between = ndimage.distance_transform_edt(window, sampling=spacing_mm)
+    between -= ndimage.distance_transform_edt(~window, sampling=spacing_mm)
+    steps = np.rint(2 * spacing_mm / spacing_mm.min()).astype(int)
+    shape = (np.array(window.shape) - 1) * steps + 1
+    fine = ndimage.zoom(between, shape / window.shape, order=1)
+    return _sampled(_signed_distances(fine > 0, spacing_mm / steps), (pixels - low) * steps)
+
+
+def _signed_distances(inside: BoolArray, steps_mm: FloatArray) -> FloatArray:
+    """Signed distances from the border between cells, which runs half a step from their centres."""
+    distances: FloatArray = ndimage.distance_transform_edt(inside, sampling=steps_mm)
+    distances -= ndimage.distance_transform_edt(~inside, sampling=steps_mm)
+    return distances - np.sign(distances) * steps_mm.min() / 2
+
+
+def _sampled(values: FloatArray, places: FloatArray) -> FloatArray:
+    """Values at index places (N, D), linearly; beyond the border as there."""
+    sampled: FloatArray = ndimage.map_coordinates(values, places.T, order=1, mode="nearest")
+    return sampled

@@ -111,8 +111,8 @@ def note_done(chosen: Settings, fold: Path, name: str, words: bool = True) -> No
 @pytest.mark.parametrize(
     ("later", "message"),
     [
-        (["--epochs", "3"], r"lora_r4/train was .* --epochs 2; now .* 3\. .* remove .*lora_r4 \(so .* 11 more"),
-        (["--epochs", "2", "--seed", "1"], r"lora_r4/train was done .* with 13 more steps"),
+        (["--epochs", "3"], r"lora_r4/train was .* --epochs 2; now .* 3\. .* remove .*lora_r4 \(so .* 13 more"),
+        (["--epochs", "2", "--seed", "1"], r"lora_r4/train was done .* with 15 more steps"),
         (["--epochs", "2", "--no_direct"], r"lora_r16/eval was done .* remove .*lora_r16/eval$"),
         # Another reference: its evaluation would have to judge the simple methods, too.
         (["--epochs", "2", "--methods", "full"], "full/eval was done for another request"),

@@ -5,7 +5,8 @@
 The slices are those of `sam3d-med eval`, in patient millimetres. An organ is drawn as K samples, each a shape in a unit
 box and a pose (place in the slice plane, place through it, size); they are fitted to the mask, averaged and cut at the
 adapter's threshold. A true part is put in after the fit, so what a row gains over the prediction is what that part
-costs. It may be killed and called again. Results: OUT/oracles.md, OUT/oracles.json and rows.csv.
+costs. The prediction is led through the mask last of all, in a row of its own. It may be killed and called again.
+Results: OUT/oracles.md, OUT/oracles.json and rows.csv.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from sam3d_objects.evaluation.pooled import differences_table, pooled_difference
 from sam3d_objects.files import atomic_path, write_json
 from sam3d_objects.mesh import Mesh, ObjectFrame, SliceCamera, occupancy_grid, solid_from_shell
 from sam3d_objects.model import SAM3DObjects
-from sam3d_objects.reconstruct import PlacedSolid, Reconstructor, average, fit_to_mask
+from sam3d_objects.reconstruct import PlacedSolid, Reconstructor, average, fit_to_mask, surface_through_mask
 from sam3d_objects.volume import SliceInput, condition_image
 
 PREDICTION = "prediction"
@@ -108,9 +109,14 @@ class Drawn:
             moved.append(PlacedSolid(sample.field, frame, sample.weight))
         return average(moved).mesh(self.threshold)
 
+    def through_mask(self) -> Mesh:
+        """The prediction, led through the mask."""
+        slice = self.material.slice
+        return surface_through_mask(average(self.fitted), self.threshold, slice.mask, slice.plane)
+
     def refined(self) -> Mesh:
-        """The prediction with the surface that the latent stage draws on it."""
-        return self.reconstructor.refined(self.material.slice, self.with_truth(), self.seed)
+        """The same with the surface that the latent stage draws on it."""
+        return self.reconstructor.refined(self.material.slice, self.through_mask(), self.seed)
 
 
 ORACLES: Mapping[str, Callable[[Drawn], Mesh]] = {
@@ -123,7 +129,8 @@ ORACLES: Mapping[str, Callable[[Drawn], Mesh]] = {
     "true place in the plane": lambda drawn: drawn.with_truth(IN_PLANE),
     "true size": lambda drawn: drawn.with_truth(size=True),
     PREDICTION: lambda drawn: drawn.with_truth(),
-    "prediction, latent surface": Drawn.refined,
+    "prediction, through the mask": Drawn.through_mask,
+    "prediction, through the mask, latent surface": Drawn.refined,
     "one sample": Drawn.one_sample,
     "without the fit": lambda drawn: average(drawn.raw).mesh(drawn.threshold),
 }

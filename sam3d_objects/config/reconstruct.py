@@ -30,7 +30,7 @@ class ReconstructOptions:
     steps: int | None = option(None, "steps of the sampler", minimum=1)
     guidance: float | None = option(None, "strength of classifier-free guidance", minimum=0.0)
     threshold: float | None = option(None, "share of samples that makes a voxel solid", minimum=0.01, maximum=0.99)
-    fit: bool | None = option(None, "move and scale the mesh so that its cut agrees with the given mask")
+    fit: bool | None = option(None, "move and scale samples, and lead their surface, so that its cut is the mask")
     stages: str = option("both", "both: the latent stage draws the surface; structure: its own surface", choices=STAGES)
     use_stages: tuple[str, ...] = option((), "take the adapters of these stages alone; empty: all of the checkpoint's")
     device: str = option("auto", "auto | cpu | cuda | cuda:N")

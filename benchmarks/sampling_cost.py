@@ -71,7 +71,13 @@ def watched(model: SAM3DObjects) -> Iterator[Watch]:
 
     watch = Watch(model.device)
     methods = {"embed": "condition", "sample_structure": "flow", "decode_structure": "decode"}
-    functions = {"fit_to_mask": "fit", "average": "average", "refine": "latent", "spread_mm": "spread"}
+    functions = {
+        "fit_to_mask": "fit",
+        "average": "average",
+        "surface_through_mask": "surface",
+        "refine": "latent",
+        "spread_mm": "spread",
+    }
     with ExitStack() as stack:
         for name, part in methods.items():
             stack.enter_context(mock.patch.object(model, name, watch.timed(part, getattr(model, name))))

@@ -32,7 +32,7 @@ def surface_through_mask(field: PatientField, threshold: float, mask: BoolArray,
     and L is its longest side.
 
     Args:
-        field: (I, J, K) in [0, 1].
+        field: (I, J, K) in [0, 1], of even cells.
         threshold: in (0, 1).
         mask: (rows, cols) bool, the organ in the slice. One that meets the image's border says nothing of what lies
             beyond, where the surface then stays; one without an edge, empty or full, leaves all of it as it is.
@@ -44,12 +44,13 @@ def surface_through_mask(field: PatientField, threshold: float, mask: BoolArray,
     Raises:
         ValueError: nothing is above the threshold.
     """
-    own = field.mesh(threshold)
-    if mask.all() or not mask.any():
-        return own
-    length_mm = float(np.ptp(own.vertices, axis=0).max())
-    values, affine = _grid(main_parts(field.values, threshold), field.affine, mask, plane)
-    distances = _field_distances(values, threshold, float(affine[0, 0]))
+    solid = main_parts(field.values, threshold)
+    cells = np.argwhere(solid > threshold)
+    if len(cells) == 0 or mask.all() or not mask.any():
+        return field.mesh(threshold)
+    length_mm = float(np.ptp(cells, axis=0).max() + 1) * _cell_mm(field.affine)
+    values, affine = _grid(solid, field.affine, mask, plane)
+    distances = _field_distances(values, threshold, _cell_mm(affine))
     pixels = apply_affine(np.linalg.inv(plane.affine) @ affine, np.indices(values.shape).reshape(3, -1).T)
     near = np.abs(pixels[:, 2]) < 4 * FADE * length_mm
     if mask[[0, -1]].any() or mask[:, [0, -1]].any():
@@ -71,13 +72,17 @@ def _grid(
     before = np.maximum(0, np.ceil(1 - marked.min(axis=0))).astype(int)
     after = np.maximum(0, np.ceil(marked.max(axis=0) + 2 - np.array(values.shape))).astype(int)
     wide = np.pad(values, list(zip(before, after, strict=True)))
-    parts = min(math.ceil(affine[0, 0] / min(plane.pixel_spacing_mm)), MAX_GRID_CELLS // max(wide.shape))
+    parts = min(math.ceil(_cell_mm(affine) / min(plane.pixel_spacing_mm)), MAX_GRID_CELLS // max(wide.shape))
     parts = max(parts, 1)
     found = affine.copy()
     found[:3, 3] -= affine[:3, :3] @ before
     found[:3, :3] /= parts
     shape = (np.array(wide.shape) - 1) * parts + 1
     return ndimage.zoom(wide, shape / wide.shape, order=1), found
+
+
+def _cell_mm(affine: FloatArray) -> float:
+    return float(np.linalg.norm(affine[:3, 0]))
 
 
 def _field_distances(values: FloatArray, level: float, cell_mm: float) -> FloatArray:

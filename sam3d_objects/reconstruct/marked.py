@@ -10,7 +10,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from sam3d_objects.arrays import BoolArray, FloatArray
+from sam3d_objects.arrays import BoolArray, FloatArray, IntArray
 from sam3d_objects.mesh import Mesh, main_parts, surface_from_field
 from sam3d_objects.reconstruct.field import MAX_GRID_CELLS, PatientField
 from sam3d_objects.volume import SlicePlane, apply_affine
@@ -19,6 +19,9 @@ from sam3d_objects.volume import SlicePlane, apply_affine
 # most that the surface is moved, so that a part of the organ that the model knows nothing of does not become a disc.
 FADE = 0.05
 REACH = 0.10
+# Standard deviation, in sides of a pixel, by which what is missing is smoothed in the plane: the steps of a mask's edge
+# would become ribs of the surface. Surfaces of masks (mesh/surface.py) are smoothed by as much.
+SMOOTH = 0.7
 
 
 def surface_through_mask(field: PatientField, threshold: float, mask: BoolArray, plane: SlicePlane) -> Mesh:
@@ -27,9 +30,9 @@ def surface_through_mask(field: PatientField, threshold: float, mask: BoolArray,
     With S the signed distance from the field's own surface, M the mask's in its plane, and q the foot of a point p on
     that plane, at the distance d, the surface is where
 
-        S(p) + exp(-d^2 / (2 (FADE L)^2)) clip(M(q) - S(q), -REACH L, REACH L) = 0
+        S(p) + exp(-d^2 / (2 (FADE L)^2)) G[clip(M - S, -REACH L, REACH L)](q) = 0
 
-    and L is its longest side.
+    G smooths in the plane, and L is the surface's longest side.
 
     Args:
         field: (I, J, K) in [0, 1], of even cells.
@@ -57,11 +60,25 @@ def surface_through_mask(field: PatientField, threshold: float, mask: BoolArray,
         near &= (np.abs(pixels[:, :2] - (np.array(mask.shape) - 1) / 2) <= np.array(mask.shape) / 2).all(axis=1)
     pixels = pixels[near]
     weight = np.exp(-0.5 * np.square(pixels[:, 2] / (FADE * length_mm)))
-    pixels[:, 2] = 0  # their feet
-    feet = apply_affine(np.linalg.inv(affine) @ plane.affine, pixels)
-    missing_mm = _mask_distances(mask, plane, pixels[:, :2]) - _sampled(distances, feet)
-    distances.reshape(-1)[near] += weight * missing_mm.clip(-REACH * length_mm, REACH * length_mm)
+    missing_mm = _missing(distances, affine, mask, plane, pixels[:, :2], REACH * length_mm)
+    distances.reshape(-1)[near] += weight * missing_mm
     return surface_from_field(main_parts(distances, 0.0), 0.0, affine)
+
+
+def _missing(
+    distances: FloatArray, affine: FloatArray, mask: BoolArray, plane: SlicePlane, pixels: FloatArray, most_mm: float
+) -> FloatArray:
+    """G[clip(M - S)] at places (N, 2) in pixels, from S on its grid."""
+    low, high = np.floor(pixels.min(axis=0)).astype(int), np.ceil(pixels.max(axis=0)).astype(int) + 1
+    spacing_mm = np.array(plane.pixel_spacing_mm)
+    steps = np.rint(2 * spacing_mm / spacing_mm.min()).astype(int)  # of a pixel: short and even ones
+    given_mm = _mask_distances(mask, spacing_mm, steps, low, high)
+    rows, cols = np.indices(given_mm.shape)
+    places = np.stack([rows / steps[0] + low[0], cols / steps[1] + low[1], np.zeros(rows.shape)], axis=-1)
+    own_mm = _sampled(distances, apply_affine(np.linalg.inv(affine) @ plane.affine, places.reshape(-1, 3)))
+    missing_mm = (given_mm - own_mm.reshape(given_mm.shape)).clip(-most_mm, most_mm)
+    smooth_steps = SMOOTH * spacing_mm.min() / (spacing_mm / steps)
+    return _sampled(ndimage.gaussian_filter(missing_mm, smooth_steps, mode="nearest"), (pixels - low) * steps)
 
 
 def _grid(
@@ -93,21 +110,18 @@ def _field_distances(values: FloatArray, level: float, cell_mm: float) -> FloatA
     return np.where(np.abs(distances) < cell_mm, by_slope, distances)
 
 
-def _mask_distances(mask: BoolArray, plane: SlicePlane, pixels: FloatArray) -> FloatArray:
-    """Signed distances (N,) in mm from a mask's edge, in its plane, at places (N, 2) in pixels, outside of it too."""
-    low, high = np.floor(pixels.min(axis=0)).astype(int), np.ceil(pixels.max(axis=0)).astype(int) + 1
+def _mask_distances(
+    mask: BoolArray, spacing_mm: FloatArray, steps: IntArray, low: IntArray, high: IntArray
+) -> FloatArray:
+    """Signed distances in mm from a mask's edge, at some steps of a pixel, from pixel `low` to before `high`."""
     before, after = np.maximum(0, -low), np.maximum(0, high - mask.shape)
     padded = np.pad(mask, list(zip(before, after, strict=True)), mode="edge")
     rows, cols = (slice(*ends) for ends in zip(low + before, high + before, strict=True))
-    window = padded[rows, cols]
-    spacing_mm = np.array(plane.pixel_spacing_mm)
-    # The edge runs halfway between pixels, which may be long and narrow: on finer, even steps it has one distance.
-    between = ndimage.distance_transform_edt(window, sampling=spacing_mm)
-    between -= ndimage.distance_transform_edt(~window, sampling=spacing_mm)
-    steps = np.rint(2 * spacing_mm / spacing_mm.min()).astype(int)
-    shape = (np.array(window.shape) - 1) * steps + 1
-    fine = ndimage.zoom(between, shape / window.shape, order=1)
-    return _sampled(_signed_distances(fine > 0, spacing_mm / steps), (pixels - low) * steps)
+    # The edge runs halfway between pixels, which may be long and narrow: on even steps it has one distance from both.
+    between = ndimage.distance_transform_edt(padded[rows, cols], sampling=spacing_mm)
+    between -= ndimage.distance_transform_edt(~padded[rows, cols], sampling=spacing_mm)
+    shape = (high - low - 1) * steps + 1
+    return _signed_distances(ndimage.zoom(between, shape / between.shape, order=1) > 0, spacing_mm / steps)
 
 
 def _signed_distances(inside: BoolArray, steps_mm: FloatArray) -> FloatArray:

@@ -34,7 +34,7 @@ def test_the_cut_becomes_the_mask(off: PatientField, view: str) -> None:
     found = surface_through_mask(off, 0.5, seen.mask, seen.plane)
     assert found.is_watertight
     assert overlap(off.mesh(0.5), seen.mask, seen.plane) < 0.95
-    assert overlap(found, seen.mask, seen.plane) > 0.99
+    assert overlap(found, seen.mask, seen.plane) > 0.98
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.7, 3.0), (3.0, 0.7)])
@@ -108,7 +108,7 @@ def test_a_mask_beyond_the_fields_grid_is_held() -> None:
     mask = np.hypot(points[..., 0] - 22.5, points[..., 1] - 19.5) < 17.5
     assert field.values.shape[0] - 0.5 < 22.5 + 17.5
     found = surface_through_mask(field, 0.5, mask, plane)
-    assert overlap(found, mask, plane) > 0.99
+    assert overlap(found, mask, plane) > 0.98
     assert found.is_watertight
 
 

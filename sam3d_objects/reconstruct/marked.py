@@ -38,7 +38,8 @@ def surface_through_mask(field: PatientField, threshold: float, mask: BoolArray,
         field: (I, J, K) in [0, 1], of even cells.
         threshold: in (0, 1).
         mask: (rows, cols) bool, the organ in the slice. One that meets the image's border says nothing of what lies
-            beyond, where the surface then stays; one without an edge, empty or full, leaves all of it as it is.
+            beyond, where the surface then stays. One that the surface misses altogether, or that has no edge, leaves
+            all of it as it is.
         plane: of the slice.
 
     Returns:
@@ -48,16 +49,19 @@ def surface_through_mask(field: PatientField, threshold: float, mask: BoolArray,
         ValueError: nothing is above the threshold.
     """
     solid = main_parts(field.values, threshold)
-    cells = np.argwhere(solid > threshold)
-    if len(cells) == 0 or mask.all() or not mask.any():
+    marked = apply_affine(np.linalg.inv(field.affine) @ plane.affine, np.argwhere(mask[:, :, None]))
+    if mask.all() or not (_sampled(solid, marked) > threshold).any():
         return field.mesh(threshold)
+    cells = np.argwhere(solid > threshold)
     length_mm = float(np.ptp(cells, axis=0).max() + 1) * _cell_mm(field.affine)
-    values, affine = _grid(solid, field.affine, mask, plane)
+    values, affine = _grid(solid, field.affine, marked, min(plane.pixel_spacing_mm), REACH * length_mm)
     distances = _field_distances(values, threshold, _cell_mm(affine))
     pixels = apply_affine(np.linalg.inv(plane.affine) @ affine, np.indices(values.shape).reshape(3, -1).T)
     near = np.abs(pixels[:, 2]) < 4 * FADE * length_mm
     if mask[[0, -1]].any() or mask[:, [0, -1]].any():
         near &= (np.abs(pixels[:, :2] - (np.array(mask.shape) - 1) / 2) <= np.array(mask.shape) / 2).all(axis=1)
+    if not near.any():
+        return field.mesh(threshold)
     pixels = pixels[near]
     weight = np.exp(-0.5 * np.square(pixels[:, 2] / (FADE * length_mm)))
     missing_mm = _missing(distances, affine, mask, plane, pixels[:, :2], REACH * length_mm)
@@ -82,15 +86,17 @@ def _missing(
 
 
 def _grid(
-    values: FloatArray, affine: FloatArray, mask: BoolArray, plane: SlicePlane
+    values: FloatArray, affine: FloatArray, marked: FloatArray, pixel_mm: float, most_mm: float
 ) -> tuple[FloatArray, FloatArray]:
-    """A grid widened so that it holds a mask, and its cells divided into some of a pixel's side; its affine."""
-    marked = apply_affine(np.linalg.inv(affine) @ plane.affine, np.argwhere(mask[:, :, None]))
-    before = np.maximum(0, np.ceil(1 - marked.min(axis=0))).astype(int)
-    after = np.maximum(0, np.ceil(marked.max(axis=0) + 2 - np.array(values.shape))).astype(int)
+    """A grid widened to where a surface may be moved to, and its cells divided until a pixel has one; its affine.
+
+    The mask's pixels lie at its indices `marked`, (N, 3).
+    """
+    spare = math.ceil(most_mm / _cell_mm(affine)) + 1
+    before = np.ceil(1 - marked.min(axis=0)).clip(1, spare).astype(int)
+    after = np.ceil(marked.max(axis=0) + 2 - values.shape).clip(1, spare).astype(int)
     wide = np.pad(values, list(zip(before, after, strict=True)))
-    parts = min(math.ceil(_cell_mm(affine) / min(plane.pixel_spacing_mm)), MAX_GRID_CELLS // max(wide.shape))
-    parts = max(parts, 1)
+    parts = max(1, min(math.ceil(_cell_mm(affine) / pixel_mm), MAX_GRID_CELLS // max(wide.shape)))
     found = affine.copy()
     found[:3, 3] -= affine[:3, :3] @ before
     found[:3, :3] /= parts
@@ -118,14 +124,17 @@ def _mask_distances(
     padded = np.pad(mask, list(zip(before, after, strict=True)), mode="edge")
     rows, cols = (slice(*ends) for ends in zip(low + before, high + before, strict=True))
     # The edge runs halfway between pixels, which may be long and narrow: on even steps it has one distance from both.
-    between = ndimage.distance_transform_edt(padded[rows, cols], sampling=spacing_mm)
-    between -= ndimage.distance_transform_edt(~padded[rows, cols], sampling=spacing_mm)
+    between = ndimage.distance_transform_edt(padded, sampling=spacing_mm)
+    between -= ndimage.distance_transform_edt(~padded, sampling=spacing_mm)
+    between = between[rows, cols]
     shape = (high - low - 1) * steps + 1
     return _signed_distances(ndimage.zoom(between, shape / between.shape, order=1) > 0, spacing_mm / steps)
 
 
 def _signed_distances(inside: BoolArray, steps_mm: FloatArray) -> FloatArray:
-    """Signed distances from the border between cells, which runs half a step from their centres."""
+    """Signed distances from the border between cells, half a step off their centres; infinite without one."""
+    if inside.all() or not inside.any():
+        return np.full(inside.shape, np.inf if inside.all() else -np.inf)
     distances: FloatArray = ndimage.distance_transform_edt(inside, sampling=steps_mm)
     distances -= ndimage.distance_transform_edt(~inside, sampling=steps_mm)
     return distances - np.sign(distances) * steps_mm.min() / 2

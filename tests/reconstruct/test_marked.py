@@ -129,6 +129,27 @@ def test_a_mask_without_an_edge_says_nothing(off: PatientField, value: bool) -> 
     np.testing.assert_array_equal(found.vertices, off.mesh(0.4).vertices)
 
 
+def test_a_small_surface_in_a_large_mask_grows_by_the_most_that_it_may() -> None:
+    field, plane = cylinder(6)
+    points = plane.grid_mm()
+    mask = np.abs(points[..., 0] - 19.5) < 19
+    found = surface_through_mask(field, 0.5, mask, plane)
+    assert found.is_watertight
+    at_slice = found.vertices[np.abs(found.vertices[:, 2] - 39.5) < 0.3, :2] - 19.5
+    np.testing.assert_allclose(np.hypot(*at_slice.T), 6 + REACH * 61, atol=0.5)
+
+
+def test_a_surface_that_misses_the_mask_stays_whatever_lies_between() -> None:
+    field, plane = cylinder(6)
+    far = oblique_plane(np.array([5000.0, 19.5, 39.5]), np.eye(3), (80, 80), 0.5)
+    mask = np.zeros((80, 80), dtype=bool)
+    mask[30:50, 30:50] = True
+    np.testing.assert_array_equal(surface_through_mask(field, 0.5, mask, far).vertices, field.mesh(0.5).vertices)
+    beside = np.roll(mask, -30, axis=1)
+    assert not cut_mask(field.mesh(0.5), plane)[beside].any()
+    np.testing.assert_array_equal(surface_through_mask(field, 0.5, beside, plane).vertices, field.mesh(0.5).vertices)
+
+
 def test_nothing_above_the_threshold_is_refused() -> None:
     plane = plane_of("axial")
     mask = ndimage.binary_dilation(np.pad([[True]], 35)[:70, :70], iterations=5)

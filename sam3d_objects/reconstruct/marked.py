@@ -124,9 +124,7 @@ def _mask_distances(
     padded = np.pad(mask, list(zip(before, after, strict=True)), mode="edge")
     rows, cols = (slice(*ends) for ends in zip(low + before, high + before, strict=True))
     # The edge runs halfway between pixels, which may be long and narrow: on even steps it has one distance from both.
-    between = ndimage.distance_transform_edt(padded, sampling=spacing_mm)
-    between -= ndimage.distance_transform_edt(~padded, sampling=spacing_mm)
-    between = between[rows, cols]
+    between = _center_distances(padded, spacing_mm)[rows, cols]
     shape = (high - low - 1) * steps + 1
     return _signed_distances(ndimage.zoom(between, shape / between.shape, order=1) > 0, spacing_mm / steps)
 
@@ -135,9 +133,15 @@ def _signed_distances(inside: BoolArray, steps_mm: FloatArray) -> FloatArray:
     """Signed distances from the border between cells, half a step off their centres; infinite without one."""
     if inside.all() or not inside.any():
         return np.full(inside.shape, np.inf if inside.all() else -np.inf)
+    distances = _center_distances(inside, steps_mm)
+    return distances - np.sign(distances) * steps_mm.min() / 2
+
+
+def _center_distances(inside: BoolArray, steps_mm: FloatArray) -> FloatArray:
+    """Distances from each cell's centre to the nearest of the other side, positive inside."""
     distances: FloatArray = ndimage.distance_transform_edt(inside, sampling=steps_mm)
     distances -= ndimage.distance_transform_edt(~inside, sampling=steps_mm)
-    return distances - np.sign(distances) * steps_mm.min() / 2
+    return distances
 
 
 def _sampled(values: FloatArray, places: FloatArray) -> FloatArray:

@@ -27,12 +27,12 @@ from sam3d_objects.evaluation.slice_frame import (
     DistanceField,
     label_slice,
     mask_center_mm,
-    signed_distances_mm,
     thinned,
     training_indices,
 )
 from sam3d_objects.files import atomic_path
 from sam3d_objects.mesh import Mesh, main_parts, surface_from_field
+from sam3d_objects.mesh.edge import signed_distances_mm
 from sam3d_objects.volume import PLANES, Intensity, SliceInput, SlicePlane, Volume, condition_image
 
 SIDE = 32
@@ -106,7 +106,7 @@ class DirectGrid:
         _, normal = box_axes(slice.plane)
         spacing_mm = slice.plane.pixel_spacing_mm
         pad = [int(np.ceil(self.clip_mm / spacing)) + 1 for spacing in spacing_mm]
-        distances = signed_distances_mm(np.pad(slice.mask, [(n, n) for n in pad]), spacing_mm)
+        distances = signed_distances_mm(np.pad(slice.mask, [(n, n) for n in pad]), spacing_mm).astype(np.float32)
         inputs = np.zeros((CHANNELS, SIDE, SIDE), dtype=np.float32)
         inputs[0] = self._on_plane(np.clip(distances / self.clip_mm, -1, 1), slice, pad, -1.0)
         inputs[1] = self._on_plane(image01, slice, [0, 0], 0.0)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from sam3d_objects.arrays import BoolArray, FloatArray, IntArray
+from sam3d_objects.arrays import FloatArray, IntArray
+from sam3d_objects.mesh.edge import signed_distances_mm
 from sam3d_objects.volume import (
     PLANES,
     SliceInput,
@@ -72,7 +73,7 @@ class SliceGrid:
         """
         spacing_mm = slice.plane.pixel_spacing_mm
         pad = [int(np.ceil(self.clip_mm / spacing)) + 1 for spacing in spacing_mm]
-        distances = signed_distances_mm(np.pad(slice.mask, [(n, n) for n in pad]), spacing_mm)
+        distances = signed_distances_mm(np.pad(slice.mask, [(n, n) for n in pad]), spacing_mm).astype(np.float32)
         # Grid points (a, b) in the plane -> (row, col) of the padded mask.
         matrix = np.linalg.inv(slice.plane.affine) @ self.of_slice(slice)
         middle = matrix @ np.array([0, 0, (self.size - 1) / 2, 1])
@@ -93,14 +94,6 @@ def mask_center_mm(slice: SliceInput) -> FloatArray:
     return slice.plane.pixel_to_mm(np.argwhere(slice.mask).mean(axis=0, keepdims=True))[0]
 
 
-def signed_distances_mm(mask: BoolArray, spacing_mm: Sequence[float] | FloatArray) -> FloatArray:
-    """Distance of each element to the mask's edge, mm, above 0 inside; the edge lies midway between elements."""
-    half_mm = min(spacing_mm) / 2
-    inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
-    outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
-    return np.where(mask, inside - half_mm, half_mm - outside).astype(np.float32)
-
-
 @dataclass(frozen=True, eq=False)
 class DistanceField:
     """A training organ as a signed distance field, mm, above 0 inside, on its own voxels and clip_mm around."""
@@ -115,7 +108,7 @@ class DistanceField:
         mask = np.pad(np.asarray(label.voxels, dtype=bool), [(n, n) for n in pad])
         affine = label.affine.copy()
         affine[:3, 3] = apply_affine(label.affine, -np.array(pad, dtype=np.float64))
-        distances = signed_distances_mm(mask, label.spacing_mm)
+        distances = signed_distances_mm(mask, label.spacing_mm).astype(np.float32)
         return cls(Volume(np.clip(distances, -clip_mm, clip_mm), affine), clip_mm)
 
     def on(self, affine: FloatArray, shape: tuple[int, int, int]) -> FloatArray:

@@ -14,6 +14,7 @@ from scipy import ndimage
 from skimage import measure
 
 from sam3d_objects.arrays import BoolArray, FloatArray, IntArray
+from sam3d_objects.mesh.edge import center_distances_mm
 from sam3d_objects.mesh.mesh import Mesh
 
 _MARGIN_VOX = 3
@@ -106,8 +107,7 @@ def _distance_around(solid: BoolArray, spacing_mm: FloatArray) -> tuple[FloatArr
     """
     box = ndimage.find_objects(solid.astype(np.uint8))[0]
     padded = np.pad(solid[box], _MARGIN_VOX)
-    distance = ndimage.distance_transform_edt(padded, sampling=spacing_mm)
-    distance -= ndimage.distance_transform_edt(~padded, sampling=spacing_mm)
+    distance = center_distances_mm(padded, spacing_mm)
     return distance.astype(np.float32), np.array([side.start for side in box]) - _MARGIN_VOX
 
 

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from sam3d_objects.arrays import BoolArray, FloatArray, IntArray
 from sam3d_objects.mesh import Mesh, main_parts, surface_from_field
+from sam3d_objects.mesh.edge import center_distances_mm, signed_distances_mm
 from sam3d_objects.reconstruct.field import MAX_GRID_CELLS, PatientField
 from sam3d_objects.volume import SlicePlane, apply_affine
 
@@ -110,7 +111,7 @@ def _cell_mm(affine: FloatArray) -> float:
 
 def _field_distances(values: FloatArray, level: float, cell_mm: float) -> FloatArray:
     """Signed distances from {values > level}: beside the surface by the field's slope, farther off by whole cells."""
-    distances = _signed_distances(values > level, np.full(3, cell_mm))
+    distances = signed_distances_mm(values > level, np.full(3, cell_mm))
     slope = np.sqrt(sum(np.square(part) for part in np.gradient(values, cell_mm)))
     by_slope = ((values - level) / np.maximum(slope, 1e-6)).clip(-cell_mm, cell_mm)
     return np.where(np.abs(distances) < cell_mm, by_slope, distances)
@@ -124,24 +125,9 @@ def _mask_distances(
     padded = np.pad(mask, list(zip(before, after, strict=True)), mode="edge")
     rows, cols = (slice(*ends) for ends in zip(low + before, high + before, strict=True))
     # The edge runs halfway between pixels, which may be long and narrow: on even steps it has one distance from both.
-    between = _center_distances(padded, spacing_mm)[rows, cols]
+    between = center_distances_mm(padded, spacing_mm)[rows, cols]
     shape = (high - low - 1) * steps + 1
-    return _signed_distances(ndimage.zoom(between, shape / between.shape, order=1) > 0, spacing_mm / steps)
-
-
-def _signed_distances(inside: BoolArray, steps_mm: FloatArray) -> FloatArray:
-    """Signed distances from the border between cells, half a step off their centres; infinite without one."""
-    if inside.all() or not inside.any():
-        return np.full(inside.shape, np.inf if inside.all() else -np.inf)
-    distances = _center_distances(inside, steps_mm)
-    return distances - np.sign(distances) * steps_mm.min() / 2
-
-
-def _center_distances(inside: BoolArray, steps_mm: FloatArray) -> FloatArray:
-    """Distances from each cell's centre to the nearest of the other side, positive inside."""
-    distances: FloatArray = ndimage.distance_transform_edt(inside, sampling=steps_mm)
-    distances -= ndimage.distance_transform_edt(~inside, sampling=steps_mm)
-    return distances
+    return signed_distances_mm(ndimage.zoom(between, shape / between.shape, order=1) > 0, spacing_mm / steps)
 
 
 def _sampled(values: FloatArray, places: FloatArray) -> FloatArray:

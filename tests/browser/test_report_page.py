@@ -93,6 +93,7 @@ def opened(browser: Browser, report: Path) -> Iterator[Opened]:
 def faint_texts(page: Page) -> list[tuple[float, str]]:
     """Texts under WCAG's 4.5 and their ratios, once the plots are painted anew: some time after a change of medium."""
     latest = time.monotonic() + WAIT_MS / 1000
+    page.wait_for_timeout(500)  # what is painted anew may also be worse
     while True:
         ratios = page.evaluate(CONTRAST)
         assert len(ratios) > 100
